@@ -1,0 +1,63 @@
+"""The dispatch policies: how the stages of one kind share a call.
+
+The one place where a stage's exception is caught, whatever it is: a stage is somebody else's code, and its failure must
+cost one exchange at most. Async, but free of any event loop: it only awaits stages.
+"""
+
+from collections.abc import Iterable
+from time import perf_counter
+from typing import Any
+
+import attrs
+import structlog
+
+from cpa.errors import StageError
+from cpa.pipeline.stage import OnError, Registration, TransformCall
+from cpa.pipeline.trace import StageOutcome, StageRecord, Trace
+
+log = structlog.get_logger(__name__)
+
+
+async def ask(entry: Registration, call: Any, trace: Trace) -> Any:
+    """The answer of one stage, or None when it has nothing to say or failed and may be skipped.
+
+    Raises: StageError when the stage failed and its owner's exchanges are to fail with it.
+    """
+    started = perf_counter()
+    try:
+        result = await entry.stage(call)
+    except Exception as exc:
+        trace.records.append(StageRecord(entry.kind, entry.plugin_id, StageOutcome.FAILED, perf_counter() - started))
+        if entry.on_error is OnError.FAIL:
+            raise StageError(stage=entry.kind, plugin_id=entry.plugin_id, detail=type(exc).__name__) from exc
+        log.warning("stage.failed", stage=entry.kind, plugin_id=entry.plugin_id, exc_info=exc)
+        return None
+    trace.records.append(StageRecord(entry.kind, entry.plugin_id, StageOutcome.COMPLETE, perf_counter() - started))
+    return result
+
+
+async def first_result(entries: Iterable[Registration], call: Any, trace: Trace) -> tuple[Registration, Any] | None:
+    """The first stage that answers, with its answer."""
+    for entry in entries:
+        result = await ask(entry, call, trace)
+        if result is not None:
+            return entry, result
+    return None
+
+
+async def fold_body(entries: Iterable[Registration], call: TransformCall, trace: Trace) -> bytes:
+    """Each stage transforms what the one before it left; an empty answer leaves it as it is."""
+    for entry in entries:
+        body = await ask(entry, call, trace)
+        if body:
+            call = attrs.evolve(call, body=body)
+    return call.body
+
+
+async def first_body(entries: Iterable[Registration], call: TransformCall, trace: Trace) -> bytes | None:
+    """The first non-empty answer."""
+    for entry in entries:
+        body: bytes | None = await ask(entry, call, trace)
+        if body:
+            return body
+    return None

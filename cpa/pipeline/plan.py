@@ -1,0 +1,31 @@
+"""Registrations, ordered once and frozen."""
+
+from collections.abc import Iterable, Mapping
+
+import attrs
+
+from cpa.pipeline.stage import SKIPPED_FOR_CALLERS, Registration, StageKind
+from cpa.types import PluginId
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """The stages of every kind in the order in which they run.
+
+    A reload builds a new plan and swaps one reference; running exchanges keep the one they started with.
+    """
+
+    stages: Mapping[StageKind, tuple[Registration, ...]]
+
+    @classmethod
+    def build(cls, registrations: Iterable[Registration] = ()) -> "Plan":
+        """Order *registrations*: priority descending, then plugin id bytewise ascending."""
+        ordered = sorted(registrations, key=lambda entry: (-entry.priority, entry.plugin_id.encode()))
+        return cls(stages={kind: tuple(entry for entry in ordered if entry.kind is kind) for kind in StageKind})
+
+    def of(self, kind: StageKind, callers: tuple[PluginId, ...] = ()) -> tuple[Registration, ...]:
+        """Stages of *kind*; those of SKIPPED_FOR_CALLERS do not meet the executions that their own plugin started."""
+        entries = self.stages[kind]
+        if callers and kind in SKIPPED_FOR_CALLERS:
+            return tuple(entry for entry in entries if entry.plugin_id not in callers)
+        return entries

@@ -1,0 +1,62 @@
+"""The runner's decisions that need no waiting: which failure rotates, what a client may see."""
+
+from urllib.parse import parse_qs
+
+from cpa.errors import RawHeaders, Rejected, UpstreamError, UpstreamStatusError
+from cpa.formats import headers as http
+from cpa.formats.headers import HeaderMap
+from cpa.pipeline.exchange import ModelRequest
+from cpa.pipeline.stage import InterceptRequestResult, Outcome, Registration
+from cpa.types import JsonObject
+
+ROTATING_STATUSES = frozenset({401, 402, 403, 408, 429})
+"""Statuses below 500 that speak of the credential, not of the request: another credential may do (proxy 4.3 [B])."""
+COMPLETION_STATUS = {Outcome.SUCCEEDED: 200, Outcome.CANCELED: 0}
+"""Completion events of these outcomes carry a fixed status; the others that of their error."""
+DEFAULT_REJECTION_STATUS = 403
+JSON_CONTENT_TYPE = (b"content-type", b"application/json")
+
+
+def may_rotate(error: UpstreamError) -> bool:
+    """Another credential may be tried after *error*; a fault of the request is the client's to hear at once."""
+    if isinstance(error, UpstreamStatusError):
+        return error.status >= 500 or error.status in ROTATING_STATUSES
+    return True
+
+
+def rejection(result: InterceptRequestResult, entry: Registration) -> Rejected:
+    """The end of an exchange as an interceptor wants it (plugin-abi 6.7)."""
+    status = result.status_code if 200 <= result.status_code <= 599 else DEFAULT_REJECTION_STATUS
+    headers = http.filter_response(http.to_raw(result.response_headers))
+    if not any(name == b"content-type" for name, _ in headers):
+        headers = (*headers, JSON_CONTENT_TYPE)
+    return Rejected(status=status, headers=headers, body=result.response_body, plugin_id=entry.plugin_id)
+
+
+def client_headers(upstream: RawHeaders, intercepted: HeaderMap | None, *, passthrough: bool) -> RawHeaders:
+    """Response headers for the client (plugin-abi 6.8).
+
+    With *passthrough* all of the final ones, else only those that interceptors added or changed; never those of the
+    connection. *intercepted* is None when no interceptor ran.
+    """
+    if passthrough:
+        return http.filter_response(upstream if intercepted is None else http.to_raw(intercepted))
+    if intercepted is None:
+        return ()
+    original = http.to_map(upstream)
+    changed = {name: values for name, values in intercepted.items() if original.get(name) != values}
+    return http.filter_response(http.to_raw(changed))
+
+
+def base_metadata(request: ModelRequest) -> JsonObject:
+    """The bag of plugin-abi 6.11 as it is known before routing."""
+    metadata: JsonObject = {"requested_model": request.model, "request_path": request.path}
+    for name, value in request.headers:
+        if name == b"idempotency-key":
+            metadata["idempotency_key"] = value.decode("latin-1")
+    return metadata
+
+
+def query_map(query: bytes) -> HeaderMap:
+    """A raw query string as name to values, blank values kept."""
+    return parse_qs(query.decode("latin-1"), keep_blank_values=True)

@@ -1,0 +1,189 @@
+"""The chunk stages of one stream: normalizers, translators and interceptors between a provider's events and a client's.
+
+One object per stream, made only when a stage wants to see chunks; without one, events pass as the bytes they came as.
+The order is plugin-abi 6.4 and 6.5: normalize_before per provider unit, normalize_after and the interceptors per client
+frame, one head call with index -1 before the first frame.
+"""
+
+from collections import deque
+
+import attrs
+
+from cpa.formats import headers as http
+from cpa.formats.headers import HeaderMap
+from cpa.formats.names import SAME_WIRE, Format
+from cpa.formats.units import frame_unit, from_provider_units, provider_units, to_units
+from cpa.pipeline.dispatch import ask, first_body, fold_body
+from cpa.pipeline.plan import Plan
+from cpa.pipeline.stage import (
+    Execution,
+    InterceptChunkCall,
+    InterceptChunkResult,
+    Registration,
+    StageKind,
+    TransformCall,
+)
+from cpa.pipeline.trace import Trace
+
+HISTORY_CHUNKS = 64
+"""plugin-abi appendix A: what interceptors may look back on."""
+HISTORY_BYTES = 1 << 20
+
+NATIVE_IDENTITY = SAME_WIRE - {(Format.CLAUDE, Format.CLAUDE)}
+"""Same-format pairs that count as natively translated; for Claude the contract asks the plugins (plugin-abi 6.3)."""
+
+
+class History:
+    """Chunks already delivered, oldest first, at most `HISTORY_CHUNKS` and `HISTORY_BYTES` in all."""
+
+    def __init__(self) -> None:
+        self._chunks: deque[bytes] = deque()
+        self._size_bytes = 0
+
+    def append(self, chunk: bytes) -> None:
+        """Remember *chunk* and forget from the front what is too much; a chunk beyond the limit empties it."""
+        self._chunks.append(chunk)
+        self._size_bytes += len(chunk)
+        while self._chunks and (len(self._chunks) > HISTORY_CHUNKS or self._size_bytes > HISTORY_BYTES):
+            self._size_bytes -= len(self._chunks.popleft())
+
+    def snapshot(self) -> tuple[bytes, ...]:
+        """The chunks, oldest first."""
+        return tuple(self._chunks)
+
+
+@attrs.frozen(kw_only=True)
+class AnswerContext:
+    """What response stages are told about the request that led to this answer.
+
+    Attributes:
+      source: the provider's protocol; ``target``: the client's.
+      original_request: the client's body after interception; ``request_body``: what the provider got.
+    """
+
+    execution: Execution
+    plan: Plan
+    trace: Trace
+    source: Format
+    target: Format
+    model: str
+    requested_model: str
+    request_headers: HeaderMap
+    original_request: bytes
+    request_body: bytes
+
+    def transform(self, body: bytes, *, stream: bool) -> TransformCall:
+        """The call of a response transform for *body*."""
+        return TransformCall(
+            execution=self.execution,
+            from_format=self.source,
+            to_format=self.target,
+            model=self.model,
+            stream=stream,
+            body=body,
+            original_request=self.original_request,
+            translated_request=self.request_body,
+        )
+
+
+class ChunkStages:
+    """Applies the chunk stages of one stream.
+
+    Attributes:
+      headers: response headers as the interceptors left them so far.
+    """
+
+    def __init__(self, context: AnswerContext, *, headers: HeaderMap) -> None:
+        callers = context.execution.callers
+        self._context = context
+        self._history = History()
+        self._index = 0
+        self._opened = False
+        self.headers = headers
+        # A streamed answer from a Claude credential to a Claude client never meets the transforms (plugin-abi 6.4).
+        bypassed = context.source is Format.CLAUDE and context.target is Format.CLAUDE
+        of = context.plan.of
+        self._before: tuple[Registration, ...] = () if bypassed else of(StageKind.RESPONSE_NORMALIZE_BEFORE)
+        self._after: tuple[Registration, ...] = () if bypassed else of(StageKind.RESPONSE_NORMALIZE_AFTER)
+        self._interceptors = of(StageKind.INTERCEPT_CHUNK, callers)
+
+    @property
+    def idle(self) -> bool:
+        """No stage wants to see this stream: its events may pass as bytes."""
+        return not (self._before or self._after or self._interceptors)
+
+    async def feed(self, block: bytes) -> bytes:
+        """Frames for the client from the provider's whole events in *block*; empty when all were dropped."""
+        trace = self._context.trace
+        if self._before:
+            block = from_provider_units(
+                self._context.source,
+                [
+                    await fold_body(self._before, self._context.transform(unit, stream=True), trace)
+                    for unit in provider_units(self._context.source, block)
+                ],
+            )
+        frames = []
+        for unit in to_units(self._context.target, block):
+            if self._after:
+                unit = await fold_body(self._after, self._context.transform(unit, stream=True), trace)
+            delivered = await self._intercept(unit) if self._interceptors else unit
+            if delivered:
+                frames.append(frame_unit(self._context.target, delivered))
+        return b"".join(frames)
+
+    async def open(self) -> None:
+        """The head call, once, before the first frame or at a clean end without any."""
+        if self._opened:
+            return
+        self._opened = True
+        for entry in self._interceptors:
+            result = await ask(entry, self._call(b"", index=-1), self._context.trace)
+            if result is not None:
+                self._merge(result)
+
+    async def _intercept(self, unit: bytes) -> bytes:
+        """The unit as the interceptors leave it; empty when dropped."""
+        await self.open()
+        index = self._index
+        self._index += 1
+        for entry in self._interceptors:
+            result: InterceptChunkResult | None = await ask(entry, self._call(unit, index=index), self._context.trace)
+            if result is None:
+                continue
+            self._merge(result)
+            if result.drop:
+                return b""
+            unit = result.body or unit
+        self._history.append(unit)
+        return unit
+
+    def _merge(self, result: InterceptChunkResult) -> None:
+        if result.headers or result.clear_headers:
+            self.headers = http.merge(self.headers, clear=result.clear_headers, replace=result.headers)
+
+    def _call(self, body: bytes, *, index: int) -> InterceptChunkCall:
+        context = self._context
+        return InterceptChunkCall(
+            execution=context.execution,
+            source_format=context.target,
+            model=context.model,
+            requested_model=context.requested_model,
+            request_headers=context.request_headers,
+            response_headers=self.headers,
+            original_request=context.original_request,
+            request_body=context.request_body,
+            body=body,
+            history=self._history.snapshot(),
+            chunk_index=index,
+        )
+
+
+async def transform_full(context: AnswerContext, body: bytes) -> bytes:
+    """A complete body through normalize_before, translate (only where no native route exists) and normalize_after."""
+    of, trace = context.plan.of, context.trace
+    body = await fold_body(of(StageKind.RESPONSE_NORMALIZE_BEFORE), context.transform(body, stream=False), trace)
+    if (context.target, context.source) not in NATIVE_IDENTITY:
+        translated = await first_body(of(StageKind.RESPONSE_TRANSLATE), context.transform(body, stream=False), trace)
+        body = translated or body
+    return await fold_body(of(StageKind.RESPONSE_NORMALIZE_AFTER), context.transform(body, stream=False), trace)
