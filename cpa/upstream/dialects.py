@@ -1,0 +1,195 @@
+"""Where each kind of provider wants its requests, and what it wants in their heads (proxy appendix A).
+
+Pure: a dialect turns an `UpstreamCall` into a URL, headers and a body. Nothing of the client's head goes to a provider
+except what is named here and what the operator configured.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+from urllib.parse import quote
+
+import msgspec
+
+from cpa.credentials.model import Credential
+from cpa.errors import MalformedRequest, UnknownRoute
+from cpa.formats.json import has_member, pop_member
+from cpa.formats.names import Format
+from cpa.types import Operation, UpstreamCall
+from cpa.version import VERSION
+
+USER_AGENT = f"cpa/{VERSION}".encode()
+ANTHROPIC_BASE = "https://api.anthropic.com"
+ANTHROPIC_VERSION = b"2023-06-01"
+GEMINI_BASE = "https://generativelanguage.googleapis.com"
+VERTEX_BASE = "https://aiplatform.googleapis.com"
+XAI_BASE = "https://api.x.ai/v1"
+
+HeaderDict = dict[bytes, bytes]
+"""Lower-case name to value; providers' requests need no repeated names."""
+
+
+class Dialect(Protocol):
+    """One provider's way to be asked.
+
+    Attributes:
+      format: protocol of its bodies.
+    """
+
+    format: Format
+
+    def url(self, call: UpstreamCall) -> str:
+        """Absolute URL. Raises: UnknownRoute when the provider has no such operation."""
+        ...
+
+    def headers(self, call: UpstreamCall) -> HeaderDict:
+        """Authentication and protocol headers."""
+        ...
+
+    def body(self, call: UpstreamCall, headers: HeaderDict) -> tuple[bytes, ...]:
+        """The body in pieces; may move members of it into *headers*."""
+        ...
+
+
+class OpenAIDialect:
+    """Chat Completions at any compatible base URL."""
+
+    format = Format.OPENAI
+
+    def url(self, call: UpstreamCall) -> str:
+        """See `Dialect`."""
+        return f"{call.credential.base_url}{only_generate(call, '/chat/completions')}"
+
+    def headers(self, call: UpstreamCall) -> HeaderDict:
+        """See `Dialect`."""
+        return bearer(call.credential)
+
+    def body(self, call: UpstreamCall, headers: HeaderDict) -> tuple[bytes, ...]:
+        """See `Dialect`."""
+        return call.body
+
+
+class CodexDialect:
+    """Responses at a base URL with a key; *default_base* for vendors that have one."""
+
+    format = Format.CODEX
+
+    def __init__(self, default_base: str = "") -> None:
+        self._default_base = default_base
+
+    def url(self, call: UpstreamCall) -> str:
+        """See `Dialect`."""
+        return f"{call.credential.base_url or self._default_base}{only_generate(call, '/responses')}"
+
+    def headers(self, call: UpstreamCall) -> HeaderDict:
+        """See `Dialect`."""
+        return bearer(call.credential)
+
+    def body(self, call: UpstreamCall, headers: HeaderDict) -> tuple[bytes, ...]:
+        """See `Dialect`."""
+        return call.body
+
+
+class ClaudeDialect:
+    """Anthropic Messages. The vendor's own host takes ``x-api-key``, other hosts a bearer token."""
+
+    format = Format.CLAUDE
+
+    def url(self, call: UpstreamCall) -> str:
+        """See `Dialect`."""
+        suffix = "/count_tokens" if call.operation is Operation.COUNT_TOKENS else ""
+        return f"{call.credential.base_url or ANTHROPIC_BASE}/v1/messages{suffix}"
+
+    def headers(self, call: UpstreamCall) -> HeaderDict:
+        """See `Dialect`."""
+        headers = bearer(call.credential)
+        if call.credential.base_url in ("", ANTHROPIC_BASE):
+            headers = {b"x-api-key": call.credential.api_key.encode()}
+        headers[b"anthropic-version"] = client_header(call, b"anthropic-version") or ANTHROPIC_VERSION
+        for name in (b"anthropic-beta", b"user-agent"):
+            value = client_header(call, name)
+            if value:
+                headers[name] = value
+        return headers
+
+    def body(self, call: UpstreamCall, headers: HeaderDict) -> tuple[bytes, ...]:
+        """``betas`` is no member of the wire format: its names join the header that means the same."""
+        if not any(has_member(piece, "betas") for piece in call.body):
+            return call.body
+        body, raw = pop_member(b"".join(call.body), "betas")
+        if raw is None:
+            return call.body
+        try:
+            betas = msgspec.json.decode(raw, type=list[str])
+        except (msgspec.DecodeError, msgspec.ValidationError):
+            raise MalformedRequest("betas: expected a list of strings", param="betas") from None
+        known = headers.get(b"anthropic-beta", b"")
+        headers[b"anthropic-beta"] = b",".join(filter(None, (known, *(beta.encode() for beta in betas))))
+        return (body,)
+
+
+class GeminiDialect:
+    """Gemini's generateContent family; the model and the action are in the path."""
+
+    format = Format.GEMINI
+
+    def __init__(self, default_base: str = GEMINI_BASE, models_path: str = "/v1beta/models") -> None:
+        self._default_base = default_base
+        self._models_path = models_path
+
+    def url(self, call: UpstreamCall) -> str:
+        """See `Dialect`."""
+        action = "streamGenerateContent?alt=sse" if call.stream else "generateContent"
+        if call.operation is Operation.COUNT_TOKENS:
+            action = "countTokens"
+        # A model's name comes from a client or from the configuration: quoted, it cannot leave its place in the path.
+        model = quote(call.model, safe="")
+        return f"{call.credential.base_url or self._default_base}{self._models_path}/{model}:{action}"
+
+    def headers(self, call: UpstreamCall) -> HeaderDict:
+        """See `Dialect`."""
+        return {b"x-goog-api-key": call.credential.api_key.encode()} if call.credential.api_key else {}
+
+    def body(self, call: UpstreamCall, headers: HeaderDict) -> tuple[bytes, ...]:
+        """See `Dialect`."""
+        return call.body
+
+
+DIALECTS: Mapping[str, Dialect] = {
+    "claude": ClaudeDialect(),
+    "codex": CodexDialect(),
+    "gemini": GeminiDialect(),
+    "vertex": GeminiDialect(VERTEX_BASE, "/v1/publishers/google/models"),
+    "xai": CodexDialect(XAI_BASE),
+}
+"""Provider key to its dialect; every other key is openai-compatible."""
+
+
+def only_generate(call: UpstreamCall, path: str) -> str:
+    """*path*, for providers that can do nothing but generate."""
+    if call.operation is not Operation.GENERATE:
+        raise UnknownRoute(
+            f"the provider of model {call.model} has no {call.operation} endpoint",
+            code="not_implemented",
+            http_status=501,
+        )
+    return path
+
+
+def bearer(credential: Credential) -> HeaderDict:
+    """The ``Authorization`` header, or nothing for a credential without key."""
+    return {b"authorization": b"Bearer " + credential.api_key.encode()} if credential.api_key else {}
+
+
+def client_header(call: UpstreamCall, name: bytes) -> bytes:
+    """The client's header of that lower-case *name*, repeats joined as HTTP allows; empty when absent."""
+    return b",".join(value for key, value in call.client_headers if key == name)
+
+
+def configured_headers(call: UpstreamCall) -> HeaderDict:
+    """The operator's own headers. ``$Name`` copies the client's; a client that has not sent it leaves it out."""
+    headers: HeaderDict = {}
+    for name, value in call.credential.headers.items():
+        copied = client_header(call, value[1:].lower().encode()) if value.startswith("$") else value.encode()
+        if copied:
+            headers[name.lower().encode()] = copied
+    return headers
