@@ -1,0 +1,383 @@
+"""The composition root: builds everything from a configuration, owns the top nurseries, swaps snapshots."""
+
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trio
+
+from cpa.config.load import Loaded, load_config, parse_config
+from cpa.config.schema import Config
+from cpa.config.watch import describe_changes, reload, restart_keys_changed, watch_config
+from cpa.credentials.from_config import credentials_from_config
+from cpa.errors import ConfigError, CpaError
+from cpa.models.registry import ModelRegistry
+from cpa.observability.log import configure_logging, get_logger
+from cpa.observability.metrics import Metrics, NullMetrics, PrometheusMetrics
+from cpa.observability.redact import KnownSecrets
+from cpa.observability.request_log import RequestLogs, RequestLogSettings, open_request_logs
+from cpa.observability.sink import FileDestination, LogSink, StreamDestination, log_directory, open_sink
+from cpa.pipeline.completions import Completions, open_completions
+from cpa.pipeline.plan import Plan
+from cpa.pipeline.runner import Services
+from cpa.pipeline.stage import Registration, StageKind
+from cpa.scheduling.round_robin import RoundRobin
+from cpa.server.access import Access
+from cpa.server.http import make_app
+from cpa.server.listener import ClientServer, Listeners, listen_addresses, make_server, open_listeners
+from cpa.server.state import Runtime, ServerState
+from cpa.testing.mock import serve_mock
+from cpa.types import Scheduler
+from cpa.upstream.client import UpstreamClients, open_clients
+from cpa.upstream.executor import UpstreamSettings, executors
+from cpa.version import VERSION
+
+log = get_logger()
+
+DEMO_PROVIDER = "http://127.0.0.1:8318"
+"""Where the demo configuration expects the mock provider; the demo puts its real address there."""
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+FORCED_EXIT = 130
+"""Exit code when a second signal ended the program at once."""
+
+
+class StartError(CpaError):
+    """The server cannot start: address in use, unreadable certificate, …"""
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """What the command line may override.
+
+    Attributes:
+      config: the file to serve and to watch; None = the demo.
+    """
+
+    config: Path | None = None
+    host: str | None = None
+    port: int | None = None
+
+
+@attrs.define(kw_only=True, eq=False)
+class App:
+    """A running proxy; made by `open_app`.
+
+    Attributes:
+      addresses: where it listens, ``http://HOST:PORT``.
+      loaded: the configuration in force.
+    """
+
+    options: Options
+    loaded: Loaded
+    state: ServerState
+    server: ClientServer
+    addresses: tuple[str, ...]
+    _clients: UpstreamClients
+    _builder: "RuntimeBuilder"
+    _secrets: KnownSecrets
+    _sink: LogSink | None
+
+    async def reload(self) -> None:
+        """Read the configuration again and swap it in whole; a broken one changes nothing and is reported."""
+        path = self.options.config
+        if path is None:
+            return
+        try:
+            loaded = await reload(path, self.loaded)
+        except ConfigError as exc:
+            self.state.metrics.config_reloaded(ok=False)
+            log.error("config.refused", problems=exc.problems, hint="the previous configuration stays in force")
+            return
+        if loaded is None:
+            return
+        old, new = self.loaded.config, loaded.config
+        self._secrets.replace(secrets_of(new))
+        self.state.runtime = self._builder.build(new)
+        self.server.limits = new.limits
+        self.state.request_logs.configure(request_log_settings(new))
+        if self._sink is not None:
+            apply_logging(new, self._sink, self._secrets)
+        self.loaded = loaded
+        await self._clients.retire_unused(proxy_settings(new))
+        self.state.metrics.config_reloaded(ok=True)
+        for key in restart_keys_changed(old, new):
+            log.warning("config.restart_needed", key=key)
+        log.info("config.reloaded", changes=describe_changes(old, new))
+        report(loaded)
+
+    def drain(self) -> None:
+        """Accept nobody any more and let what runs finish within the grace time."""
+        log.info("server.draining", connections=len(self.server.connections))
+        self.server.drain()
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class RuntimeBuilder:
+    """Makes snapshots; holds what survives a reload."""
+
+    clients: UpstreamClients
+    completions: Completions
+    scheduler: Scheduler
+    registrations: tuple[Registration, ...] = ()
+
+    def build(self, config: Config) -> Runtime:
+        """The snapshot of *config*."""
+        credentials = credentials_from_config(config)
+        by_provider = executors(
+            self.clients, UpstreamSettings.of(config), {credential.provider for credential in credentials}
+        )
+        for provider in {c.provider for c in credentials} - set(by_provider):
+            log.warning("provider.unsupported", provider=provider, hint="its credentials are not used yet")
+        models = ModelRegistry(credentials, by_provider, force_prefix=config.force_model_prefix)
+        plan = Plan.build(self.registrations)
+        return Runtime(
+            config=config,
+            access=Access(config.api_keys, plan.of(StageKind.FRONTEND_AUTH)),
+            models=models,
+            services=Services(
+                plan=plan,
+                models=models,
+                scheduler=self.scheduler,
+                completions=self.completions,
+                passthrough_headers=config.passthrough_headers,
+                max_event_bytes=config.limits.sse_event_bytes,
+            ),
+        )
+
+
+@asynccontextmanager
+async def open_app(
+    loaded: Loaded,
+    *,
+    options: Options = Options(),
+    listeners: Listeners | None = None,
+    registrations: Iterable[Registration] = (),
+    sink: LogSink | None = None,
+) -> AsyncIterator[App]:
+    """Run a proxy while the block runs.
+
+    Args:
+      listeners: bound and listening; None = bind as *loaded* and *options* say.
+      registrations: stages of in-process Python code; plugins add theirs.
+      sink: where the log goes; None leaves logging alone, for embedders.
+
+    Raises: StartError. Cancellation and the end of the block close everything at once; call `App.drain` and let
+      `serve` finish for a graceful end.
+    """
+    config = loaded.config
+    secrets = KnownSecrets(secrets_of(config))
+    listeners = listeners or await bind(config, options)
+    async with AsyncExitStack() as stack:
+        if sink is not None:
+            apply_logging(config, sink, secrets)
+            await stack.enter_async_context(open_sink(sink))
+        request_logs: RequestLogs = await stack.enter_async_context(
+            open_request_logs(request_log_settings(config), secrets=secrets)
+        )
+        clients = await stack.enter_async_context(open_clients(connect_seconds=config.limits.connect_seconds))
+        completions = await stack.enter_async_context(open_completions())
+        builder = RuntimeBuilder(
+            clients=clients,
+            completions=completions,
+            scheduler=RoundRobin(),
+            registrations=tuple(registrations),
+        )
+        metrics = make_metrics(config, clients, sink, request_logs)
+        state = ServerState(runtime=builder.build(config), metrics=metrics, request_logs=request_logs)
+        server = make_server(make_app(state), config)
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        await nursery.start(server.serve, listeners)
+        report(loaded)
+        warn_if_open(config, options)
+        app = App(
+            options=options,
+            loaded=loaded,
+            state=state,
+            server=server,
+            addresses=listen_addresses(listeners, tls=config.tls.enable),
+            clients=clients,
+            builder=builder,
+            secrets=secrets,
+            sink=sink,
+        )
+        state.ready = True
+        try:
+            yield app
+        finally:
+            state.ready = False
+            nursery.cancel_scope.cancel()
+
+
+async def bind(config: Config, options: Options) -> Listeners:
+    """Listening sockets for *config*, as *options* override it. Raises: StartError."""
+    host = config.host if options.host is None else options.host
+    port = config.port if options.port is None else options.port
+    try:
+        return await open_listeners(config, host=host, port=port)
+    except OSError as exc:  # ssl.SSLError is one
+        raise StartError(f"cannot listen on {host or '*'}:{port}: {exc}") from exc
+
+
+async def serve(
+    options: Options,
+    *,
+    announce: Callable[[str], None],
+    registrations: Iterable[Registration] = (),
+) -> int:
+    """Serve until a signal says to stop. Returns: the exit code. Raises: ConfigError, StartError.
+
+    SIGTERM and SIGINT drain, a second one ends at once, SIGHUP and a change of the file reload.
+    """
+    loaded = load_demo() if options.config is None else load_config(options.config)
+    # Before any nursery: what cannot start says so plainly, not in a group of exceptions.
+    listeners = await bind(loaded.config, options)
+    async with AsyncExitStack() as stack:
+        if options.config is None:
+            loaded = await with_demo_provider(loaded, stack)
+        sink = LogSink(StreamDestination(sys.stdout.fileno()))
+        app = await stack.enter_async_context(
+            open_app(loaded, options=options, listeners=listeners, registrations=registrations, sink=sink)
+        )
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        if options.config is not None:
+
+            async def watch(task_status: trio.TaskStatus[None]) -> None:
+                assert options.config is not None
+                await watch_config(options.config, on_change=app.reload, digest=loaded.digest, task_status=task_status)
+
+            await nursery.start(watch)
+        for address in app.addresses:
+            announce(f"listening on {address}")
+        code = await until_stopped(app)
+        nursery.cancel_scope.cancel()
+        return code
+
+
+async def until_stopped(app: App) -> int:
+    """Act on signals until the server has ended. Returns: the exit code."""
+    code = 0
+    async with trio.open_nursery() as nursery:
+
+        async def wait_for_end() -> None:
+            await app.server.ended.wait()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(wait_for_end)
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            async for number in signals:
+                if number == signal.SIGHUP:
+                    await app.reload()
+                elif not app.server.draining:
+                    app.drain()
+                else:
+                    log.warning("server.stopped_at_once", signal=signal.Signals(number).name)
+                    code = FORCED_EXIT
+                    nursery.cancel_scope.cancel()
+    return code
+
+
+async def with_demo_provider(loaded: Loaded, stack: AsyncExitStack) -> Loaded:
+    """Run a mock provider in *stack* and return the demo's configuration with its address."""
+    nursery = await stack.enter_async_context(trio.open_nursery())
+    stack.callback(nursery.cancel_scope.cancel)
+
+    async def provider(task_status: trio.TaskStatus[int]) -> None:
+        await serve_mock(host="127.0.0.1", port=0, task_status=task_status)
+
+    port: int = await nursery.start(provider)
+    text = demo_text().replace(DEMO_PROVIDER, f"http://127.0.0.1:{port}")
+    return attrs.evolve(loaded, config=parse_config(text, file="demo.yaml").config)
+
+
+def load_demo() -> Loaded:
+    """The demo's configuration as it is shipped."""
+    return parse_config(demo_text(), file="demo.yaml")
+
+
+def demo_text() -> str:
+    """The file behind ``--demo``."""
+    return files("cpa").joinpath("demo.yaml").read_text(encoding="utf-8")
+
+
+def apply_logging(config: Config, sink: LogSink, secrets: KnownSecrets) -> None:
+    """Point the application log where *config* wants it."""
+    if config.logging_to_file != isinstance(sink.destination, FileDestination):
+        if config.logging_to_file:
+            directory = log_directory(os.environ, config.auth_dir)
+            sink.redirect(FileDestination(directory, max_total_bytes=config.logs_max_total_size_mb << 20))
+        else:
+            sink.redirect(StreamDestination(sys.stdout.fileno()))
+    configure_logging(format=config.logging.format.value, debug=config.debug, sink=sink, secrets=secrets)
+
+
+def request_log_settings(config: Config) -> RequestLogSettings:
+    """The part of *config* that request logs need."""
+    return RequestLogSettings(
+        directory=log_directory(os.environ, config.auth_dir),
+        enabled=config.request_log,
+        commercial=config.commercial_mode,
+        error_files=config.error_logs_max_files,
+        version=VERSION,
+    )
+
+
+def make_metrics(config: Config, clients: UpstreamClients, sink: LogSink | None, request_logs: RequestLogs) -> Metrics:
+    """Metrics, or nothing that looks like them."""
+    if not config.metrics.enabled:
+        return NullMetrics()
+    metrics = PrometheusMetrics()
+    metrics.watch_connections(lambda: clients.stats().open_connections, lambda: clients.stats().idle_connections)
+    metrics.watch_dropped(lambda: 0 if sink is None else sink.dropped, lambda: request_logs.dropped)
+    return metrics
+
+
+def proxy_settings(config: Config) -> Iterator[tuple[str, str]]:
+    """(credential, global) proxy settings that *config* can lead to."""
+    for credential in credentials_from_config(config):
+        yield credential.proxy_url, config.proxy_url
+
+
+def secrets_of(value: object) -> Iterator[str]:
+    """Every text of a configuration that its own repr keeps to itself, to be masked wherever it may turn up."""
+    cls: Any = type(value)
+    if attrs.has(cls):
+        for field in attrs.fields(cls):
+            inner = getattr(value, field.name)
+            yield from texts(inner) if field.repr is False else secrets_of(inner)
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from secrets_of(inner)
+    elif isinstance(value, tuple):
+        for inner in value:
+            yield from secrets_of(inner)
+
+
+def texts(value: object) -> Iterator[str]:
+    """All strings inside *value*."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from texts(inner)
+    elif isinstance(value, tuple):
+        for inner in value:
+            yield from texts(inner)
+
+
+def report(loaded: Loaded) -> None:
+    """Log what the configuration's reader had to say."""
+    for warning in loaded.warnings:
+        log.warning("config.ignored", detail=warning)
+
+
+def warn_if_open(config: Config, options: Options) -> None:
+    """An open proxy on a public address spends its owner's money for anybody."""
+    host = config.host if options.host is None else options.host
+    if not config.api_keys and host not in LOOPBACK_HOSTS:
+        log.warning("access.open", host=host or "*", hint="api-keys is empty: everybody who reaches this may use it")

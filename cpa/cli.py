@@ -1,0 +1,186 @@
+"""The command line. Exit codes: 0 = fine, 1 = could not start, 2 = wrong arguments or configuration."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from cpa.app import Options, StartError, load_demo, serve
+from cpa.config.load import Loaded, load_config
+from cpa.credentials.from_config import credentials_from_config
+from cpa.errors import ConfigError
+from cpa.formats.names import SAME_WIRE, Format
+from cpa.pipeline.plan import Plan
+from cpa.pipeline.stage import POLICIES, StageKind
+from cpa.pipeline.stream import NATIVE_IDENTITY
+from cpa.testing.mock import main as mock
+from cpa.version import VERSION
+
+CANNOT_START = 1
+WRONG_INPUT = 2
+DEFAULT_CONFIG = "config.yaml"
+
+EPILOG = """\
+examples:
+  cpa serve --demo                      try it: built-in mock provider, no keys, http://127.0.0.1:8317
+  cpa check --config config.yaml        every problem of the file, with its line
+  cpa serve --config config.yaml        the real thing; SIGHUP or saving the file reloads it
+  cpa mock-provider --port 8318         a provider that answers by script and fails on demand
+  cpa plan --config config.yaml --from claude --to gemini
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command *argv* (default: the process's own). Returns: the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version"):
+        arguments.insert(0, "serve")  # `cpa -config PATH` is how deployed scripts start a server
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return 0
+    try:
+        code: int = options.run(options)
+    except ConfigError as exc:
+        print(exc, file=sys.stderr)
+        code = WRONG_INPUT
+    except StartError as exc:
+        print(f"cpa: {exc}", file=sys.stderr)
+        code = CANNOT_START
+    return code
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """All commands and their arguments."""
+    parser = argparse.ArgumentParser(
+        prog="cpa",
+        description="CPA, an LLM API proxy: OpenAI Chat and Responses, Anthropic Messages and Gemini on both sides.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"cpa {VERSION}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    command = commands.add_parser("serve", help="run the proxy")
+    add_config(command)
+    command.add_argument("--demo", action="store_true", help="a ready configuration with the built-in mock provider")
+    command.add_argument("--host", help="address to bind instead of the configured one")
+    command.add_argument("--port", type=port, help="port to bind instead of the configured one; 0 = any free one")
+    command.set_defaults(run=run_serve)
+
+    command = commands.add_parser("check", help="check a configuration: exit 0, or 2 with every problem")
+    add_config(command)
+    command.set_defaults(run=run_check)
+
+    command = commands.add_parser("plan", help="show what a request passes through, stage by stage")
+    add_config(command)
+    command.add_argument("--demo", action="store_true", help="of the demo instead of a file")
+    formats = [fmt.value for fmt in Format]
+    command.add_argument(
+        "--from", dest="source", choices=formats, metavar="FORMAT", help=f"client: {', '.join(formats)}"
+    )
+    command.add_argument("--to", dest="target", choices=formats, metavar="FORMAT", help="provider, likewise")
+    command.set_defaults(run=run_plan)
+
+    command = commands.add_parser("mock-provider", help="run a provider that answers by script and fails on demand")
+    command.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
+    command.add_argument("--port", type=port, default=8318, help="port to bind (default: %(default)s; 0 = any)")
+    command.add_argument("--require-key", metavar="KEY", help="answer 401 to requests without this key")
+    command.set_defaults(run=run_mock)
+    return parser
+
+
+def add_config(command: argparse.ArgumentParser) -> None:
+    """The option that names the configuration file."""
+    command.add_argument(
+        "--config",
+        "-config",
+        type=Path,
+        default=Path(os.environ.get("CPA_CONFIG") or DEFAULT_CONFIG),
+        metavar="PATH",
+        help=f"configuration file (default: $CPA_CONFIG, else {DEFAULT_CONFIG})",
+    )
+
+
+def port(text: str) -> int:
+    """A TCP port. Raises: argparse.ArgumentTypeError."""
+    if text.isascii() and text.isdigit() and int(text) < 1 << 16:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {text!r}")
+
+
+def announce(line: str) -> None:
+    """A line that scripts wait for."""
+    print(line, flush=True)
+
+
+def run_serve(options: argparse.Namespace) -> int:
+    """`cpa serve`."""
+    chosen = Options(config=None if options.demo else options.config, host=options.host, port=options.port)
+    return trio.run(partial(serve, chosen, announce=announce))
+
+
+def run_check(options: argparse.Namespace) -> int:
+    """`cpa check`. Problems go to standard output: they are what was asked for."""
+    try:
+        loaded = load_config(options.config)
+    except ConfigError as exc:
+        print(exc)
+        return WRONG_INPUT
+    for warning in loaded.warnings:
+        print(f"warning: {warning}")
+    credentials = credentials_from_config(loaded.config)
+    print(f"{options.config}: ok, {len(credentials)} credentials of {len({c.provider for c in credentials})} providers")
+    return 0
+
+
+def run_plan(options: argparse.Namespace) -> int:
+    """`cpa plan`."""
+    loaded = load_demo() if options.demo else load_config(options.config)
+    print("stages, in the order of the request path:")
+    plan = Plan.build()
+    for kind in StageKind:
+        entries = ", ".join(f"{entry.plugin_id} ({entry.priority})" for entry in plan.of(kind)) or "-"
+        print(f"  {kind:<34} {POLICIES[kind]:<13} {entries}")
+    print_route(loaded, options.source, options.target)
+    return 0
+
+
+def print_route(loaded: Loaded, source: str | None, target: str | None) -> None:
+    """How bodies get from one protocol to another."""
+    print("routes:")
+    for left in Format:
+        for right in Format:
+            if source not in (None, left) or target not in (None, right):
+                continue
+            if (left, right) in NATIVE_IDENTITY:
+                route = "passes as bytes"
+            elif (left, right) in SAME_WIRE:
+                route = "passes as bytes, unless a plugin translates"
+            else:
+                route = "no translator"
+            print(f"  {left:<16} -> {right:<16} {route}")
+
+
+def run_mock(options: argparse.Namespace) -> int:
+    """`cpa mock-provider`."""
+    try:
+        trio.run(
+            partial(
+                mock.main,
+                host=options.host,
+                port=options.port,
+                announce=announce,
+                require_key=options.require_key,
+            )
+        )
+    except OSError as exc:
+        raise StartError(f"cannot listen on {options.host}:{options.port}: {exc}") from exc
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+    return 0

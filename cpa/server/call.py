@@ -1,0 +1,318 @@
+"""One client request to the model API, from its head to the last byte of its answer."""
+
+from collections.abc import Callable
+from http import HTTPStatus
+from time import localtime, perf_counter, strftime
+
+import attrs
+import trio
+
+from cpa.credentials.model import Credential
+from cpa.errors import (
+    CpaError,
+    NoCredential,
+    RawHeaders,
+    Rejected,
+    RequestError,
+    UpstreamStatusError,
+    UpstreamStreamError,
+)
+from cpa.formats import headers as http
+from cpa.formats.errors import from_exception, render_error, render_upstream_error
+from cpa.formats.names import Format
+from cpa.formats.streams import FrameContext, error_frames, keepalive_frame
+from cpa.observability.log import get_logger
+from cpa.observability.request_log import RequestRecord
+from cpa.pipeline.exchange import ModelRequest
+from cpa.pipeline.rules import query_map
+from cpa.pipeline.runner import Answer, AnswerStream, open_answer
+from cpa.pipeline.stage import AuthCall
+from cpa.server.access import Principal, refusal
+from cpa.server.body import ClientGone, Receive, linger, read_body
+from cpa.server.responder import STREAM_HEADERS, Responder
+from cpa.server.routes import ClientHead, ModelRoute, Reshape
+from cpa.server.state import Runtime, ServerState
+from cpa.types import TraceId
+
+log = get_logger()
+
+CLIENT_CLOSED_REQUEST = 499
+"""What logs and metrics call a client that left; it never reaches one."""
+JSON_TYPE: RawHeaders = ((b"content-type", b"application/json"),)
+CODEX_CLIENTS = ("codex desktop", "codex-tui", "codex_cli_rs", "codex_exec")
+"""In User-Agent or Originator: clients that act on `response.failed` only (proxy 1.11)."""
+GUARD_BODY = (
+    b'{"error":"unsafe_example_api_key","message":"the configuration still holds a client key of the example file '
+    b'(your-api-key-1, -2 or -3): replace it in api-keys, the server picks the change up by itself"}'
+)
+
+
+@attrs.define(kw_only=True, eq=False)
+class ModelCall:
+    """Serves one request; `run` returns when the client has its answer or has left.
+
+    Attributes:
+      started: perf_counter of its arrival.
+      gone: the client left before the end.
+    """
+
+    state: ServerState
+    route: ModelRoute
+    head: ClientHead
+    receive: Receive
+    responder: Responder
+    record: RequestRecord
+    trace_id: TraceId
+    abort: Callable[[], None]
+    started: float = attrs.field(factory=perf_counter)
+    runtime: Runtime = attrs.field(init=False)
+    gone: bool = False
+    provider: str = ""
+    request: ModelRequest | None = None
+    _credential: Credential | None = None
+    _stream: AnswerStream | None = None
+    _received: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.runtime = self.state.runtime
+
+    @property
+    def status(self) -> int:
+        """What logs and metrics say of it."""
+        return CLIENT_CLOSED_REQUEST if self.gone else self.responder.status
+
+    async def run(self) -> None:
+        """Serve the request. Only cancellation leaves this method as an exception."""
+        try:
+            await self._run()
+        except ClientGone:
+            self.gone = True
+        except Exception:
+            log.exception("request.crashed")
+            if self.responder.committed:
+                self.abort()
+            else:
+                await self._refuse(CpaError("internal error"))
+
+    async def _run(self) -> None:
+        try:
+            request = await self._admit()
+        except CpaError as exc:
+            await self._refuse(exc)
+            return
+        self.request = request
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch, nursery.cancel_scope)
+            await self._serve(request, nursery)
+            nursery.cancel_scope.cancel()
+
+    async def _watch(self, scope: trio.CancelScope) -> None:
+        """Cancel the exchange, its provider's connection included, when the client leaves."""
+        while True:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                if not self.responder.complete:
+                    self.gone = True
+                    scope.cancel()
+                return
+
+    async def _admit(self) -> ModelRequest:
+        """Guard, method, key, body: everything that does not need a provider. Raises: CpaError, ClientGone."""
+        head, runtime = self.head, self.runtime
+        if runtime.guarded:
+            raise Rejected(
+                status=HTTPStatus.FORBIDDEN,
+                headers=(*JSON_TYPE, (b"x-cpa-safe-mode", b"example-api-key")),
+                body=GUARD_BODY,
+                plugin_id="",
+            )
+        if head.method != "POST":
+            raise RequestError(
+                f"{head.method} is not allowed here: expected POST", code="method_not_allowed", http_status=405
+            )
+        principal = runtime.access.check(head.headers, head.query)
+        if principal is None and not runtime.access.asks_plugins:
+            raise refusal(head.headers, head.query)
+        body = await read_body(head.headers, self.receive, runtime.config.limits)
+        self._received = True
+        self.record.request_body(body)
+        if principal is None:
+            principal = await self._ask_plugins(body)
+        request = self.route.parse(head, body)
+        return attrs.evolve(request, path=self.route.pattern, principal=principal.key, trace_id=self.trace_id)
+
+    async def _ask_plugins(self, body: bytes) -> Principal:
+        head = self.head
+        call = AuthCall(
+            method=head.method,
+            path=head.path,
+            headers=http.to_map(head.headers),
+            query=query_map(head.query),
+            body=body,
+        )
+        found = await self.runtime.access.ask(call)
+        if found is None:
+            raise refusal(head.headers, head.query)
+        return found
+
+    async def _serve(self, request: ModelRequest, nursery: trio.Nursery) -> None:
+        self._keep_alive(request, nursery)
+        try:
+            async with open_answer(
+                request,
+                self.runtime.services,
+                observer=self,
+                wire_log=self.record if self.record.active else None,
+            ) as answer:
+                await self._deliver(answer)
+        except CpaError as exc:
+            await self._fail(exc)
+
+    def attempt_started(self, credential: Credential) -> None:
+        """See `cpa.types.AttemptObserver`."""
+        self._credential = credential
+        self.provider = credential.provider
+
+    def attempt_ended(self, credential: Credential, error: CpaError | None) -> None:
+        """See `cpa.types.AttemptObserver`."""
+        status = HTTPStatus.OK if error is None else getattr(error, "status", 0)
+        self.state.metrics.attempt(credential.provider, status)
+
+    def _keep_alive(self, request: ModelRequest, nursery: trio.Nursery) -> None:
+        """Start signs of life where the configuration asks for them; one task per request, none otherwise."""
+        config = self.runtime.config
+        if request.stream and config.streaming.keepalive_seconds > 0:
+            early = config.streaming.keepalive_before_first_chunk
+            head = (HTTPStatus.OK.value, STREAM_HEADERS) if early else None
+            frame, interval_s = keepalive_frame(request.format), config.streaming.keepalive_seconds
+        elif not request.stream and config.nonstream_keepalive_interval > 0:
+            # Commits status 200 while the outcome is open: the operator asked for exactly that.
+            head, frame, interval_s = (HTTPStatus.OK.value, JSON_TYPE), b"\n", config.nonstream_keepalive_interval
+        else:
+            return
+
+        async def keep_alive() -> None:
+            await self.responder.keep_alive(frame, interval_s, head=head)
+
+        nursery.start_soon(keep_alive)
+
+    async def _deliver(self, answer: Answer) -> None:
+        """Hand the answer to the client. Raises: CpaError when the provider fails in the middle of its stream."""
+        responder, metrics = self.responder, self.state.metrics
+        reshape = self.route.reshape() if self.route.reshape is not None else None
+        metrics.first_byte(answer.credential.provider, perf_counter() - self.started)
+        if answer.stream is None:
+            body = answer.body if reshape is None else reshape.full(answer.body)
+            await self._whole(HTTPStatus.OK, with_default_type(answer.headers), body)
+            return
+        self._stream = answer.stream
+        metrics.stream_opened()
+        try:
+            if not responder.committed:
+                await self._start(HTTPStatus.OK, (*STREAM_HEADERS, *without_type(answer.headers)))
+            await self._relay(answer.stream, reshape)
+            await responder.end()
+        finally:
+            metrics.stream_closed()
+
+    async def _relay(self, stream: AnswerStream, reshape: Reshape | None) -> None:
+        write, record = self.responder.write, self.record
+        async for block in stream:
+            if reshape is not None:
+                block = reshape.frames(block)
+                if not block:
+                    continue
+            await write(block)
+            record.response_chunk(block)
+
+    async def _fail(self, exc: CpaError) -> None:
+        """Tell the client in its own protocol: by status while that is open, else inside its stream."""
+        if not self.responder.committed:
+            status, headers, body = self._error_answer(exc)
+            await self._whole(status, headers, body)
+            return
+        log.warning("answer.broken", provider=self.provider, error=str(exc), code=exc.code)
+        if self.request is not None and self.request.stream:
+            frames = exc.frame if isinstance(exc, UpstreamStreamError) else b""
+            await self.responder.write(frames or error_frames(self.route.format, exc, self._frame_context()))
+        else:
+            await self.responder.write(self._error_answer(exc)[2])
+        await self.responder.end()
+
+    def _frame_context(self) -> FrameContext:
+        named = (self.head.header(b"user-agent") + b" " + self.head.header(b"originator")).decode("latin-1").lower()
+        return FrameContext(
+            sequence_number=self._stream.reader.next_sequence() if self._stream is not None else 0,
+            codex_client=any(client in named for client in CODEX_CLIENTS),
+        )
+
+    def _error_answer(self, exc: CpaError) -> tuple[int, RawHeaders, bytes]:
+        """Status, headers and body of a failure, in the client's protocol."""
+        fmt = self.route.format
+        if isinstance(exc, Rejected):
+            return exc.http_status, exc.headers, exc.body
+        if isinstance(exc, UpstreamStatusError):
+            reply = render_upstream_error(fmt, Format(exc.provider_format), exc.status, exc.headers, exc.body)
+            return reply.status, reply.headers, reply.body
+        error = from_exception(exc)
+        status, body = render_error(
+            fmt,
+            status=error.status,
+            message=error.message,
+            code=error.code,
+            param=error.param,
+            retry_after_s=error.retry_after_s,
+        )
+        headers = JSON_TYPE
+        if isinstance(exc, NoCredential) and exc.retry_after_s:
+            headers = (*JSON_TYPE, (b"retry-after", b"%d" % -(-exc.retry_after_s // 1)))
+        return status, headers, body
+
+    async def _refuse(self, exc: CpaError) -> None:
+        """Answer a request that never reached the pipeline, whose body may still be on its way."""
+        status, headers, body = self._error_answer(exc)
+        if self._received:
+            await self._whole(status, headers, body)
+            return
+        # The answer goes out complete by its length; the exchange ends only after the rest of the request was dropped.
+        responder = self.responder
+        length = (b"content-length", b"%d" % len(body))
+        await self._start(status, (*headers, length, (b"connection", b"close")))
+        await responder.write(body)
+        self.record.response_chunk(body)
+        if await linger(self.receive):
+            await responder.end()
+        else:
+            self.abort()
+
+    async def _whole(self, status: int, headers: RawHeaders, body: bytes) -> None:
+        if self.responder.committed:
+            await self.responder.write(body)
+            await self.responder.end()
+        else:
+            headers = self._traced(headers)
+            self.record.response(status, headers)
+            await self.responder.whole(status, headers, body)
+        self.record.response_chunk(body)
+
+    async def _start(self, status: int, headers: RawHeaders) -> None:
+        headers = self._traced(headers)
+        self.record.response(status, headers)
+        await self.responder.start(status, headers)
+
+    def _traced(self, headers: RawHeaders) -> RawHeaders:
+        """With the trace id, once a credential was selected: local time, the credential's index, this request's id."""
+        if self._credential is None:
+            return headers
+        stamp = strftime("%Y%m%d%H%M%S", localtime())
+        return (*headers, (b"x-cpa-trace-id", f"{stamp}-{self._credential.index}-{self.trace_id}".encode()))
+
+
+def with_default_type(headers: RawHeaders) -> RawHeaders:
+    """*headers*, as JSON unless they say otherwise."""
+    return headers if any(name == b"content-type" for name, _ in headers) else (*JSON_TYPE, *headers)
+
+
+def without_type(headers: RawHeaders) -> RawHeaders:
+    """*headers* without content type: a stream is an event stream, whatever a provider called it."""
+    return tuple(pair for pair in headers if pair[0] not in (b"content-type", b"cache-control"))

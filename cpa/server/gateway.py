@@ -1,0 +1,167 @@
+"""The model API as plain ASGI, in front of the Quart application that serves everything else.
+
+Quart buffers request bodies without back-pressure and spends as much on a request as the rest of the path does, so the
+hot routes are handlers over a thin interface (`ClientHead` and bytes in, `Responder` out) that need no framework.
+Order of the layers is proxy 1.4: access log, exceptions, CORS, template-key guard, authentication, handler.
+"""
+
+import secrets
+from collections.abc import Awaitable, Callable, MutableMapping
+from time import perf_counter
+from typing import Any
+
+from cpa.observability.log import log_access, request_id
+from cpa.server import routes_claude, routes_gemini, routes_openai, routes_responses
+from cpa.server.body import Receive
+from cpa.server.call import ModelCall
+from cpa.server.listener import Connection
+from cpa.server.responder import CORS, Responder, Send
+from cpa.server.routes import ClientHead, ModelRoute, Routes
+from cpa.server.state import ServerState
+from cpa.types import TraceId
+
+Scope = MutableMapping[str, Any]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+EXACT: Routes = {**routes_openai.ROUTES, **routes_responses.ROUTES, **routes_claude.ROUTES}
+MANAGEMENT = "/v0/management"
+QUIET_PATHS = frozenset({"/healthz", "/metrics"})
+"""Asked every few seconds by machines; their access lines would drown the others."""
+
+
+def find_route(path: str) -> ModelRoute | None:
+    """The model route of *path*, or None."""
+    route = EXACT.get(path)
+    if route is None and routes_gemini.split(path) is not None:
+        return routes_gemini.GEMINI
+    return route
+
+
+class Gateway:
+    """ASGI middleware: serves the model API itself and passes on the rest, with CORS and an access line for both."""
+
+    def __init__(self, inner: AsgiApp, state: ServerState) -> None:
+        self._inner = inner
+        self._state = state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await refuse_websocket(receive, send)
+        else:
+            await self._inner(scope, receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = perf_counter()
+        path, method = scope["path"], scope["method"]
+        client = scope["client"]
+        peer = client[0] if client else ""
+        responder = Responder(send=send)
+        status = 0
+        try:
+            route = find_route(path)
+            if method == "OPTIONS":
+                await responder.start(204, ())
+                await responder.end()
+            elif route is not None:
+                status = await self._model(route, scope, receive, responder, peer)
+            elif find_route(path.rstrip("/")) is not None and path.endswith("/"):
+                await redirect(scope, responder)
+            else:
+                await self._inner(scope, receive, with_cors(scope, responder))
+        finally:
+            if path not in QUIET_PATHS:
+                log_access(
+                    status=status or responder.status,
+                    duration_s=perf_counter() - started,
+                    client=peer,
+                    method=method,
+                    path=path,
+                    query=scope["query_string"].decode("latin-1"),
+                )
+
+    async def _model(self, route: ModelRoute, scope: Scope, receive: Receive, responder: Responder, peer: str) -> int:
+        """Serve a model route. Returns: the status for the log."""
+        trace_id = TraceId(secrets.token_hex(4))
+        request_id.set(trace_id)
+        head = ClientHead(
+            method=scope["method"],
+            path=scope["path"],
+            query=scope["query_string"],
+            headers=scope["headers"],
+            peer=peer,
+        )
+        record = self._state.request_logs.begin(
+            method=head.method,
+            path=head.path,
+            headers=head.headers,
+            query=head.query.decode("latin-1"),
+            trace_id=trace_id,
+        )
+        connection: Connection = scope["state"]["connection"]
+        call = ModelCall(
+            state=self._state,
+            route=route,
+            head=head,
+            receive=receive,
+            responder=responder,
+            record=record,
+            trace_id=trace_id,
+            abort=connection.abort,
+        )
+        metrics = self._state.metrics
+        metrics.request_started()
+        try:
+            await call.run()
+        finally:
+            if call.gone:
+                metrics.client_disconnected(route.format)
+            metrics.request_finished(
+                protocol=route.format,
+                provider=call.provider,
+                status=call.status,
+                stream=call.request is not None and call.request.stream,
+                duration_s=perf_counter() - call.started,
+                bytes_in=len(call.request.body) if call.request is not None else 0,
+                bytes_out=responder.body_bytes,
+            )
+            record.finish(call.status, canceled=call.gone)
+        return call.status
+
+
+def with_cors(scope: Scope, responder: Responder) -> Send:
+    """A send for the inner application that notes the status and, outside management, lets every origin read."""
+    opened = not scope["path"].startswith(MANAGEMENT)
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            responder.status = message["status"]
+            if opened:
+                message = {**message, "headers": [*message["headers"], *CORS]}
+        await responder.send(message)
+
+    return send
+
+
+async def redirect(scope: Scope, responder: Responder) -> None:
+    """To the path without the slash at its end; 307 keeps method and body."""
+    query = b"?" + scope["query_string"] if scope["query_string"] else b""
+    location = scope["raw_path"].rstrip(b"/") + query
+    status = 301 if scope["method"] == "GET" else 307
+    await responder.whole(status, ((b"location", location),), b"")
+
+
+async def refuse_websocket(receive: Receive, send: Send) -> None:
+    """426: clients that prefer WebSockets then use HTTP at once, where other answers make them try for seconds."""
+    await receive()
+    body = b'{"error":{"message":"WebSocket is not offered here, use HTTP","type":"invalid_request_error"}}'
+    await send(
+        {
+            "type": "websocket.http.response.start",
+            "status": 426,
+            "headers": [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))],
+        }
+    )
+    await send({"type": "websocket.http.response.body", "body": body, "more_body": False})

@@ -1,0 +1,136 @@
+"""The Quart application: health, banner, model lists, metrics. The model API stands in front of it (gateway.py)."""
+
+import hmac
+from http import HTTPStatus
+
+from quart import Response, request
+from quart_trio import QuartTrio
+
+from cpa.errors import RequestError
+from cpa.formats import headers as http
+from cpa.formats.errors import from_exception, render_error
+from cpa.formats.names import Format
+from cpa.pipeline.rules import query_map
+from cpa.pipeline.stage import AuthCall
+from cpa.server.access import refusal
+from cpa.server.call import GUARD_BODY
+from cpa.server.gateway import Gateway
+from cpa.server.routes import ClientHead
+from cpa.server.routes_models import list_format, model_list, one_model
+from cpa.server.state import ServerState
+
+JSON = "application/json"
+BANNER = (
+    b'{"message":"CLI Proxy API Server","endpoints":'
+    b'["POST /v1/chat/completions","POST /v1/completions","GET /v1/models"]}'
+)
+GUARD_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>CPA: replace the example keys</title>
+<h1>The example client keys are still in use</h1>
+<p>The configuration's <code>api-keys</code> contain <code>your-api-key-1</code>, <code>-2</code> or <code>-3</code>.
+Everybody knows these, so the model API answers 403 until they are replaced. Edit the file; no restart is needed.</p>
+</html>
+"""
+LOOPBACK = frozenset({"127.0.0.1", "::1"})
+
+
+def make_app(state: ServerState) -> QuartTrio:
+    """The whole ASGI application for *state*."""
+    app = QuartTrio("cpa.server", static_folder=None)
+    app.asgi_app = Gateway(app.asgi_app, state)  # type: ignore[method-assign,assignment,arg-type]  # Quart's way of middleware
+
+    @app.route("/healthz", methods=["GET", "HEAD"])
+    async def healthz() -> Response:
+        status = HTTPStatus.OK if state.ready else HTTPStatus.SERVICE_UNAVAILABLE
+        return Response(b'{"status":"ok"}' if state.ready else b'{"status":"starting"}', status, content_type=JSON)
+
+    @app.get("/")
+    async def banner() -> Response:
+        if state.runtime.guarded:
+            return Response(GUARD_PAGE, HTTPStatus.FORBIDDEN, content_type="text/html; charset=utf-8")
+        return Response(BANNER, content_type=JSON)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        if not state.metrics.enabled or not may_read_metrics(state):
+            return Response(b"", HTTPStatus.NOT_FOUND)
+        body, content_type = state.metrics.render()
+        return Response(body, content_type=content_type)
+
+    @app.get("/v1/models")
+    async def models() -> Response:
+        fmt = list_format(client_head())
+        return await refused(state, fmt) or Response(model_list(fmt, state.runtime.models), content_type=JSON)
+
+    @app.get("/v1/models/<path:name>")
+    async def model(name: str) -> Response:
+        fmt = list_format(client_head())
+        denied = await refused(state, fmt)
+        return denied or single(fmt, state, name)
+
+    @app.get("/v1beta/models")
+    async def gemini_models() -> Response:
+        denied = await refused(state, Format.GEMINI)
+        return denied or Response(model_list(Format.GEMINI, state.runtime.models), content_type=JSON)
+
+    @app.get("/v1beta/models/<path:name>")
+    async def gemini_model(name: str) -> Response:
+        denied = await refused(state, Format.GEMINI)
+        return denied or single(Format.GEMINI, state, name)
+
+    @app.errorhandler(404)
+    async def not_found(error: Exception) -> Response:
+        return Response(b"", HTTPStatus.NOT_FOUND)
+
+    return app
+
+
+def client_head() -> ClientHead:
+    """The present Quart request as the model routes see one."""
+    scope = request.scope
+    client = scope.get("client")
+    return ClientHead(
+        method=request.method,
+        path=scope["path"],
+        query=scope["query_string"],
+        headers=tuple(scope["headers"]),
+        peer=client[0] if client else "",
+    )
+
+
+async def refused(state: ServerState, fmt: Format) -> Response | None:
+    """The answer for a client that may not see this, or None."""
+    runtime, head = state.runtime, client_head()
+    if runtime.guarded:
+        return Response(
+            GUARD_BODY, HTTPStatus.FORBIDDEN, content_type=JSON, headers={"X-CPA-SAFE-MODE": "example-api-key"}
+        )
+    if runtime.access.check(head.headers, head.query) is not None:
+        return None
+    call = AuthCall(
+        method=head.method, path=head.path, headers=http.to_map(head.headers), query=query_map(head.query), body=b""
+    )
+    if await runtime.access.ask(call) is not None:
+        return None
+    return error_response(fmt, refusal(head.headers, head.query))
+
+
+def error_response(fmt: Format, exc: RequestError) -> Response:
+    """*exc* in the client's protocol."""
+    error = from_exception(exc)
+    status, body = render_error(fmt, status=error.status, message=error.message, code=error.code, param=error.param)
+    return Response(body, status, content_type=JSON)
+
+
+def single(fmt: Format, state: ServerState, name: str) -> Response:
+    """One model, or 404 in the client's protocol."""
+    status, body = one_model(fmt, state.runtime.models, name)
+    return Response(body, status, content_type=JSON)
+
+
+def may_read_metrics(state: ServerState) -> bool:
+    """From this machine, or with the management key (plaintext in the configuration; hashes come later)."""
+    if client_head().peer in LOOPBACK:
+        return True
+    key = state.runtime.config.remote_management.secret_key
+    given = request.headers.get("X-Management-Key") or request.headers.get("Authorization", "").removeprefix("Bearer ")
+    return bool(key) and not key.startswith("$2") and hmac.compare_digest(key.encode(), given.encode())

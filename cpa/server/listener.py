@@ -1,0 +1,325 @@
+"""Client connections: Hypercorn's protocols over a connection class of ours.
+
+Hypercorn's own worker shields every write, so that a client that stops reading can be neither cancelled nor drained,
+and it restarts a timer task for every request. Here a connection only notes times; one sweep a second compares them
+with the limits, for all connections: no timer, task or scope per request. Hypercorn's parsers (HTTP/1.1, h2, h2c,
+WebSocket) and its ASGI glue are used as they are.
+"""
+
+import errno
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import attrs
+import structlog
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config as HypercornConfig
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol import ProtocolWrapper
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ASGIFramework, ConnectionState, LifespanState
+
+from cpa.config.schema import Config, LimitsConfig
+
+log = structlog.get_logger(__name__)
+
+RECV_BYTES = 64 << 10
+SEND_PIECE_BYTES = 256 << 10
+"""A larger write goes out in pieces, so that a slow client that does read shows progress to the sweep."""
+SWEEP_S = 1.0
+LAST_WORDS_S = 1.0
+"""How long a refused client may take to receive the reason."""
+MAX_HEAD_BYTES = 64 << 10
+"""Agents send about 2 KiB; proxies in between add some. More than nginx's 32 KiB, less than an attack needs."""
+BACKLOG = 1024
+TLS_HANDSHAKE_S = 30.0
+HANGUPS = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN, errno.ECONNABORTED, errno.EBADF})
+
+Listeners = list[Any]
+"""Of `trio.SocketListener`, or with TLS of `trio.SSLListener`; trio's type variables cannot say either."""
+Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+
+
+def last_words(status: str, code: str, message: str) -> bytes:
+    """A whole HTTP/1.1 answer for clients whose request never became one."""
+    body = b'{"error":{"message":"%s","type":"invalid_request_error","code":"%s"}}' % (message.encode(), code.encode())
+    return b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s" % (
+        status.encode(),
+        len(body),
+        body,
+    )
+
+
+REQUEST_TIMEOUT = last_words("408 Request Timeout", "request_timeout", "the request head did not arrive in time")
+TOO_MANY = last_words("503 Service Unavailable", "too_many_connections", "too many connections")
+
+
+@attrs.define(eq=False)
+class Connection:
+    """One client connection.
+
+    Attributes:
+      idle_since, head_since, sending_since: Trio clock, None while it is not so. *head_since* is when the first byte of
+        a request's head came.
+    """
+
+    server: "ClientServer"
+    stream: Stream
+    idle_since: float | None = None
+    head_since: float | None = None
+    sending_since: float | None = None
+    protocol: ProtocolWrapper | None = None
+    _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    _send_lock: trio.Lock = attrs.field(factory=trio.Lock)
+
+    async def run(self) -> None:
+        """Serve the connection until either side ends it. A failure in here is this connection's alone."""
+        server = self.server
+        server.connections.add(self)
+        try:
+            with self._scope:
+                await self._serve()
+        except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as group:
+            for error in group.exceptions:
+                log.debug("connection.lost", error=repr(error))
+        finally:
+            server.connections.discard(self)
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + LAST_WORDS_S):
+                await trio.aclose_forcefully(self.stream)
+
+    def abort(self) -> None:
+        """End the connection at once, with all that runs on it."""
+        self._scope.cancel()
+
+    async def _serve(self) -> None:
+        stream, alpn, tls = self.stream, "http/1.1", False
+        if isinstance(stream, trio.SSLStream):
+            with trio.fail_after(TLS_HANDSHAKE_S):
+                await stream.do_handshake()
+            alpn, tls = stream.selected_alpn_protocol() or "http/1.1", True
+            socket = stream.transport_stream.socket
+        else:
+            socket = stream.socket
+        async with TaskGroup() as tasks:
+            self.protocol = ProtocolWrapper(
+                self.server.app,
+                self.server.hypercorn,
+                self.server.context,
+                tasks,
+                ConnectionState(LifespanState({"connection": self})),
+                tls,
+                address(socket.getpeername()),
+                address(socket.getsockname()),
+                self._on_event,
+                alpn,
+            )
+            await self.protocol.initiate()
+            self.idle_since = trio.current_time()
+            await self._read()
+
+    async def _read(self) -> None:
+        protocol = self.protocol
+        assert protocol is not None
+        while True:
+            try:
+                data = await self.stream.receive_some(RECV_BYTES)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                break
+            if not data:
+                break
+            if self.idle_since is not None and self.head_since is None and isinstance(protocol.protocol, H11Protocol):
+                self.head_since = trio.current_time()
+            await protocol.handle(RawData(bytes(data)))
+        await protocol.handle(Closed())
+
+    async def _on_event(self, event: Event) -> None:
+        """What Hypercorn's protocol wants done."""
+        if isinstance(event, RawData):
+            await self._send(event.data)
+        elif isinstance(event, Updated):
+            self.head_since = None
+            self.idle_since = trio.current_time() if event.idle else None
+            if event.idle and self.server.draining:
+                await self._hang_up()
+        elif isinstance(event, Closed):
+            await self._hang_up()
+
+    async def _send(self, data: bytes) -> None:
+        assert self.protocol is not None
+        async with self._send_lock:
+            try:
+                if len(data) <= SEND_PIECE_BYTES:
+                    self.sending_since = trio.current_time()
+                    await self.stream.send_all(data)
+                else:
+                    view = memoryview(data)
+                    for start in range(0, len(data), SEND_PIECE_BYTES):
+                        self.sending_since = trio.current_time()
+                        await self.stream.send_all(view[start : start + SEND_PIECE_BYTES])
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                await self.protocol.handle(Closed())
+            finally:
+                self.sending_since = None
+
+    async def _hang_up(self) -> None:
+        """Close in order: what was sent is delivered, then the reader sees the end and the connection ends."""
+        assert self.protocol is not None
+        if isinstance(self.stream, trio.SocketStream):
+            # It may be gone, or somebody may be writing: either way the close below settles it.
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+                await self.stream.send_eof()
+        await self.stream.aclose()
+        await self.protocol.handle(Closed())
+
+    async def refuse(self, words: bytes) -> None:
+        """Say why and end the connection."""
+        with trio.move_on_after(LAST_WORDS_S):
+            try:
+                await self.stream.send_all(words)
+                await self._linger()
+            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+                log.debug("refusal.unheard")
+        self.abort()
+
+    async def _linger(self) -> None:
+        """Close our side and wait for the client's: data that crosses a plain close would erase our last words."""
+        if isinstance(self.stream, trio.SocketStream):
+            await self.stream.send_eof()
+        await trio.sleep(LAST_WORDS_S)
+
+
+@attrs.define(eq=False)
+class ClientServer:
+    """Accepts clients for one ASGI application.
+
+    Attributes:
+      limits: read anew by every sweep, so that a reload changes them for open connections too.
+      ended: set when `serve` is over.
+    """
+
+    app: ASGIWrapper
+    hypercorn: HypercornConfig
+    context: WorkerContext
+    limits: LimitsConfig
+    draining: bool = False
+    connections: set[Connection] = attrs.field(factory=set)
+    ended: trio.Event = attrs.field(factory=trio.Event)
+    _drain: trio.Event = attrs.field(factory=trio.Event)
+
+    def drain(self) -> None:
+        """Accept nobody any more; running requests have ``limits.shutdown-grace-seconds`` to finish."""
+        self.draining = True
+        self._drain.set()
+
+    async def serve(
+        self,
+        listeners: Listeners,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until `drain` was called and the last connection ended or its grace was over."""
+        async with trio.open_nursery() as outer:
+            async with trio.open_nursery() as handlers:
+                outer.start_soon(partial(self._sweep, handlers), name="connection sweep")
+                async with trio.open_nursery() as accepting:
+                    accepting.start_soon(
+                        partial(trio.serve_listeners, self._handle, listeners, handler_nursery=handlers)
+                    )
+                    task_status.started()
+                    await self._drain.wait()
+                    accepting.cancel_scope.cancel()
+                await self.context.terminated.set()
+                for connection in list(self.connections):
+                    if connection.idle_since is not None:
+                        connection.abort()
+                handlers.cancel_scope.deadline = trio.current_time() + self.limits.shutdown_grace_seconds
+            outer.cancel_scope.cancel()
+        self.ended.set()
+
+    async def _handle(self, stream: Stream) -> None:
+        connection = Connection(self, stream)
+        if self.limits.connections and len(self.connections) >= self.limits.connections:
+            await connection.refuse(TOO_MANY)
+            await trio.aclose_forcefully(stream)
+            return
+        try:
+            await connection.run()
+        except Exception:
+            log.exception("connection.failed")
+
+    async def _sweep(self, handlers: trio.Nursery) -> None:
+        """Compare every connection's times with the limits, once a second."""
+        while True:
+            await trio.sleep(SWEEP_S)
+            now, limits = trio.current_time(), self.limits
+            for connection in list(self.connections):
+                if over(connection.sending_since, limits.send_idle_seconds, now):
+                    log.info("client.stalled", seconds=limits.send_idle_seconds)
+                    connection.abort()
+                elif over(connection.head_since, limits.header_seconds, now):
+                    connection.head_since = connection.idle_since = None
+                    handlers.start_soon(connection.refuse, REQUEST_TIMEOUT)
+                elif connection.head_since is None and over(connection.idle_since, limits.keepalive_idle_seconds, now):
+                    connection.abort()
+
+
+def over(since: float | None, limit_s: float, now: float) -> bool:
+    """It has been so for longer than *limit_s*; 0 = no limit."""
+    return since is not None and limit_s > 0 and now - since > limit_s
+
+
+def address(name: object) -> tuple[str, int] | None:
+    """Host and port of a socket name of any family."""
+    return (name[0], name[1]) if isinstance(name, tuple) else None
+
+
+def hypercorn_config(config: Config) -> HypercornConfig:
+    """Hypercorn's settings for *config*; times and connection counts are ours, not its."""
+    made = HypercornConfig()
+    made.include_server_header = False
+    made.h11_max_incomplete_size = MAX_HEAD_BYTES
+    made.h2_max_header_list_size = MAX_HEAD_BYTES
+    made.keep_alive_max_requests = 2**62  # the default closes a connection after 1,000 requests
+    made.accesslog = made.errorlog = None
+    if config.tls.enable:
+        made.certfile, made.keyfile = str(config.tls.cert), str(config.tls.key)
+    return made
+
+
+def make_server(app: ASGIFramework, config: Config) -> ClientServer:
+    """A server for *app* that accepts nobody yet."""
+    return ClientServer(
+        app=ASGIWrapper(app),
+        hypercorn=hypercorn_config(config),
+        context=WorkerContext(None),
+        limits=config.limits,
+    )
+
+
+async def open_listeners(config: Config, *, host: str, port: int) -> Listeners:
+    """Bound and listening sockets; several when *host* means several addresses. Raises: OSError, ssl.SSLError."""
+    context = hypercorn_config(config).create_ssl_context() if config.tls.enable else None
+    plain = await trio.open_tcp_listeners(port, host=host or None, backlog=BACKLOG)
+    if context is None:
+        return list(plain)
+    return [trio.SSLListener(listener, context, https_compatible=True) for listener in plain]
+
+
+def listen_addresses(listeners: Listeners, *, tls: bool) -> tuple[str, ...]:
+    """Where *listeners* listen, as URLs."""
+    found = []
+    for listener in listeners:
+        host, bound = address_of(listener)
+        found.append(f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{bound}")
+    return tuple(found)
+
+
+def address_of(listener: Any) -> tuple[str, int]:
+    """Host and port of a listener with or without TLS."""
+    inner: Any = listener.transport_listener if isinstance(listener, trio.SSLListener) else listener
+    name = inner.socket.getsockname()
+    return name[0], name[1]

@@ -1,0 +1,78 @@
+"""What a model API route is, and which path leads to which."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import attrs
+
+from cpa.errors import MalformedRequest, RawHeaders
+from cpa.formats.json import Head, read_head
+from cpa.formats.names import Format
+from cpa.pipeline.exchange import ModelRequest
+
+
+@attrs.frozen(kw_only=True)
+class ClientHead:
+    """A client's request without its body.
+
+    Attributes:
+      path: percent-decoded; ``query``: raw, without ``?``.
+      headers: lower-case names, in order.
+      peer: address of the socket's other end, never of a header.
+    """
+
+    method: str
+    path: str
+    query: bytes = attrs.field(default=b"", repr=False)
+    headers: RawHeaders = attrs.field(default=(), repr=False)
+    peer: str = ""
+
+    def header(self, name: bytes) -> bytes:
+        """The first header of that lower-case *name*, or empty."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return b""
+
+
+class Reshape(Protocol):
+    """Turns answers of the protocol that served a request into those that its client expects."""
+
+    def full(self, body: bytes) -> bytes:
+        """A complete body."""
+        ...
+
+    def frames(self, block: bytes) -> bytes:
+        """Whole events of a stream; empty when nothing is left to say."""
+        ...
+
+
+Parse = Callable[[ClientHead, bytes], ModelRequest]
+
+
+@attrs.frozen(kw_only=True)
+class ModelRoute:
+    """A path that executes a model.
+
+    Attributes:
+      pattern: for logs, metrics and plugins.
+      format: protocol of requests, answers and errors.
+      parse: from head and decoded body to what the pipeline executes. Raises: RequestError.
+      reshape: None when the pipeline's answers are what the client expects.
+    """
+
+    pattern: str
+    format: Format
+    parse: Parse
+    reshape: Callable[[], Reshape] | None = None
+
+
+def model_head(body: bytes) -> Head:
+    """Model and stream flag of *body*. Raises: MalformedRequest when there is no model."""
+    head = read_head(body)
+    if not head.model:
+        raise MalformedRequest("model: expected a non-empty string, got none", param="model", code="missing_model")
+    return head
+
+
+Routes = Mapping[str, ModelRoute]

@@ -1,0 +1,43 @@
+"""Anthropic Messages and its token count."""
+
+from cpa.formats.json import claude_streams
+from cpa.formats.names import Format
+from cpa.pipeline.exchange import ModelRequest
+from cpa.server.routes import ClientHead, ModelRoute, Routes, model_head
+from cpa.types import Operation
+
+
+def parse_messages(head: ClientHead, body: bytes) -> ModelRequest:
+    """A Messages request; it streams if ``stream`` is present and not false."""
+    found = model_head(body)
+    return ModelRequest(
+        format=Format.CLAUDE,
+        operation=Operation.GENERATE,
+        model=found.model,
+        stream=claude_streams(found.stream),
+        body=body,
+        headers=head.headers,
+        query=head.query,
+    )
+
+
+def parse_count(head: ClientHead, body: bytes) -> ModelRequest:
+    """A request to count a Messages body's tokens."""
+    return ModelRequest(
+        format=Format.CLAUDE,
+        operation=Operation.COUNT_TOKENS,
+        model=model_head(body).model,
+        stream=False,
+        body=body,
+        headers=head.headers,
+        query=head.query,
+    )
+
+
+ROUTES: Routes = {
+    route.pattern: route
+    for route in (
+        ModelRoute(pattern="/v1/messages", format=Format.CLAUDE, parse=parse_messages),
+        ModelRoute(pattern="/v1/messages/count_tokens", format=Format.CLAUDE, parse=parse_count),
+    )
+}
