@@ -102,7 +102,10 @@ class App:
         self.server.limits = new.limits
         self.state.request_logs.configure(request_log_settings(new))
         if self._sink is not None:
-            apply_logging(new, self._sink, self._secrets)
+            try:
+                apply_logging(new, self._sink, self._secrets)
+            except StartError as exc:
+                log.error("log.unchanged", error=str(exc))
         self.loaded = loaded
         await self._clients.retire_unused(proxy_settings(new))
         self.state.metrics.config_reloaded(ok=True)
@@ -306,13 +309,20 @@ def demo_text() -> str:
 
 
 def apply_logging(config: Config, sink: LogSink, secrets: KnownSecrets) -> None:
-    """Point the application log where *config* wants it."""
-    if config.logging_to_file != isinstance(sink.destination, FileDestination):
-        if config.logging_to_file:
-            directory = log_directory(os.environ, config.auth_dir)
-            sink.redirect(FileDestination(directory, max_total_bytes=config.logs_max_total_size_mb << 20))
-        else:
+    """Point the application log where *config* wants it. Raises: StartError when no file can be written there."""
+    total_bytes = config.logs_max_total_size_mb << 20
+    present = sink.destination
+    if not config.logging_to_file:
+        if isinstance(present, FileDestination):
             sink.redirect(StreamDestination(sys.stdout.fileno()))
+    elif isinstance(present, FileDestination):
+        present.max_total_bytes = total_bytes
+    else:
+        directory = log_directory(os.environ, config.auth_dir)
+        try:
+            sink.redirect(FileDestination(directory, max_total_bytes=total_bytes))
+        except OSError as exc:
+            raise StartError(f"logging-to-file: cannot write to {directory}: {exc}") from exc
     configure_logging(format=config.logging.format.value, debug=config.debug, sink=sink, secrets=secrets)
 
 

@@ -7,6 +7,7 @@ WebSocket) and its ASGI glue are used as they are.
 """
 
 import errno
+import logging
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -284,7 +285,8 @@ def hypercorn_config(config: Config) -> HypercornConfig:
     made.h11_max_incomplete_size = MAX_HEAD_BYTES
     made.h2_max_header_list_size = MAX_HEAD_BYTES
     made.keep_alive_max_requests = 2**62  # the default closes a connection after 1,000 requests
-    made.accesslog = made.errorlog = None
+    made.accesslog = None
+    made.errorlog = logging.getLogger("hypercorn.error")  # given one, it installs no handlers of its own
     if config.tls.enable:
         made.certfile, made.keyfile = str(config.tls.cert), str(config.tls.key)
     return made

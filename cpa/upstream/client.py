@@ -1,0 +1,461 @@
+"""The httpx clients that executors use, one per proxy setting, and what their errors mean to us."""
+
+import logging
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from types import MappingProxyType, TracebackType
+from typing import NoReturn
+
+import attrs
+import httpcore
+import httpx
+import socksio
+import trio
+
+from cpa.errors import (
+    CpaError,
+    ErrorMap,
+    UpstreamConnectError,
+    UpstreamError,
+    UpstreamProtocolError,
+    UpstreamTimeout,
+)
+from cpa.upstream.http1 import add_framing
+from cpa.upstream.proxies import DIRECT_VALUES, EnvironmentProxies, parse_proxy, redact_urls
+from cpa.upstream.transport import (
+    DEFAULT_CONNECT_SECONDS,
+    DEFAULT_KEEPALIVE_IDLE_SECONDS,
+    TrioTransport,
+    make_tls_context,
+)
+
+MAX_CLIENTS = 256
+"""Distinct proxy settings at a time; far more than one per credential of a large installation."""
+
+MAX_IDLE_PER_PROXY = 32
+"""httpx's own pool looks at each of them per request, so fewer than for direct connections."""
+
+CLOSE_GRACE_S = 2.0
+"""For the closing alerts of TLS connections to proxies."""
+
+HTTPX_ERRORS: ErrorMap = MappingProxyType(
+    {
+        # Bases first: a class that a later httpx adds falls back on its base.
+        httpx.HTTPError: UpstreamError,
+        httpx.RequestError: UpstreamError,
+        httpx.TransportError: UpstreamError,
+        httpx.HTTPStatusError: UpstreamError,
+        httpx.TimeoutException: UpstreamTimeout,
+        httpx.ConnectTimeout: UpstreamTimeout,
+        httpx.ReadTimeout: UpstreamTimeout,
+        httpx.WriteTimeout: UpstreamTimeout,
+        httpx.PoolTimeout: UpstreamTimeout,
+        # Hanging up early is a breach of protocol, whichever of the two sides notices it first.
+        httpx.NetworkError: UpstreamProtocolError,
+        httpx.ReadError: UpstreamProtocolError,
+        httpx.WriteError: UpstreamProtocolError,
+        httpx.CloseError: UpstreamProtocolError,
+        httpx.ConnectError: UpstreamConnectError,
+        httpx.ProxyError: UpstreamConnectError,
+        # The operator's base-url; no connection was made.
+        httpx.UnsupportedProtocol: UpstreamConnectError,
+        httpx.InvalidURL: UpstreamConnectError,
+        httpx.ProtocolError: UpstreamProtocolError,
+        httpx.RemoteProtocolError: UpstreamProtocolError,
+        # Ours, not the provider's: must not look like an upstream failure, nor be retried.
+        httpx.LocalProtocolError: CpaError,
+        httpx.DecodingError: UpstreamProtocolError,
+        httpx.TooManyRedirects: UpstreamProtocolError,
+        trio.TooSlowError: UpstreamTimeout,
+        trio.BrokenResourceError: UpstreamProtocolError,
+        ssl.SSLError: UpstreamConnectError,
+    }
+)
+"""What each foreign error means; the most specific class counts."""
+
+
+class map_errors:
+    """``with map_errors():`` raises what a foreign error means, from that error; all others pass.
+
+    A class, not a generator: executors enter it per chunk. Texts keep no user-info and no query of any URL.
+    """
+
+    __slots__ = ("_table",)
+
+    def __init__(self, table: ErrorMap = HTTPX_ERRORS) -> None:
+        self._table = table
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if exc is None:
+            return
+        for cls in type(exc).__mro__:
+            target = self._table.get(cls)
+            if target is not None:
+                self._raise(target, exc)
+
+    @staticmethod
+    def _raise(target: type[CpaError], exc: BaseException) -> NoReturn:
+        raise target(redact_urls(str(exc)) or target.default_message) from exc
+
+
+@attrs.frozen(kw_only=True)
+class ClientStats:
+    """Counts for metrics.
+
+    Attributes:
+      clients: distinct proxy settings that are in use.
+      open_connections: established direct connections, used or idle.
+      idle_connections: those of them that wait for a request.
+      proxied_requests: requests and unfinished responses that go through proxies.
+    """
+
+    clients: int
+    open_connections: int
+    idle_connections: int
+    proxied_requests: int
+
+
+@asynccontextmanager
+async def open_clients(
+    *,
+    ssl_context: ssl.SSLContext | None = None,
+    connect_seconds: float = DEFAULT_CONNECT_SECONDS,
+    keepalive_idle_seconds: float = DEFAULT_KEEPALIVE_IDLE_SECONDS,
+) -> AsyncIterator["UpstreamClients"]:
+    """Own all connections to providers; the proxies of the environment are read now.
+
+    *ssl_context*: for providers and ``https`` proxies; None = verify against the system's certificates.
+    """
+    # Both libraries log request URLs, whose query may hold a key, and headers.
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    clients = UpstreamClients(
+        ssl_context=ssl_context or make_tls_context(),
+        connect_seconds=connect_seconds,
+        keepalive_idle_seconds=keepalive_idle_seconds,
+        environment=EnvironmentProxies.read(),
+    )
+    try:
+        yield clients
+    finally:
+        with trio.move_on_after(CLOSE_GRACE_S, shield=True):
+            await clients.aclose()
+
+
+async def send(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
+    """Send *request* as it is and wait for the head; the response belongs to the caller, who closes it.
+
+    Raises: httpx.TransportError; see `map_errors`.
+    """
+    return await client.send(request, stream=True)
+
+
+class UpstreamClients:
+    """One `httpx.AsyncClient` per distinct effective proxy setting; made by `open_clients`.
+
+    The clients send requests as they are: no default headers, no cookies, no redirects, no environment.
+    """
+
+    def __init__(
+        self,
+        *,
+        ssl_context: ssl.SSLContext,
+        connect_seconds: float,
+        keepalive_idle_seconds: float,
+        environment: EnvironmentProxies,
+    ) -> None:
+        self._tls = ssl_context
+        self._connect_seconds = connect_seconds
+        self._keepalive_idle_seconds = keepalive_idle_seconds
+        self._environment = environment
+        self._direct = TrioTransport(
+            ssl_context=ssl_context, connect_seconds=connect_seconds, keepalive_idle_seconds=keepalive_idle_seconds
+        )
+        direct = self._new_client(self._direct)
+        # Keyed by the setting as written; these live as long as this object, the others until they are retired.
+        self._clients: dict[str, httpx.AsyncClient] = dict.fromkeys(DIRECT_VALUES, direct)
+        if not environment.urls:
+            self._clients[""] = direct
+        self._proxied: dict[str, tuple[ProxiedTransport, ...]] = {}
+        self._retired: list[ProxiedTransport] = []
+
+    def client_for(self, proxy_url: str, global_proxy: str) -> httpx.AsyncClient:
+        """The client for a credential's *proxy_url*, else *global_proxy*, else the environment.
+
+        ``direct`` and ``none`` mean no proxy at all. The client stays usable after `retire_unused`, it only keeps no
+        connections then.
+        Raises: UpstreamConnectError for an unusable setting; its text names the setting, passwords masked.
+        """
+        value = proxy_url.strip() or global_proxy.strip()
+        client = self._clients.get(value)
+        if client is not None:
+            return client
+        if value.lower() in DIRECT_VALUES:
+            return self._clients[value.lower()]
+        setting = "proxy-url of the credential" if proxy_url.strip() else "global proxy-url"
+        if len(self._clients) >= MAX_CLIENTS:
+            raise UpstreamConnectError(f"{setting}: more than {MAX_CLIENTS} distinct proxies", code="invalid_proxy")
+        transport: httpx.AsyncBaseTransport
+        if value:
+            proxied = self._proxy_transport(value, setting)
+            self._proxied[value] = (proxied,)
+            transport = proxied
+        else:
+            by_scheme = {
+                scheme: self._proxy_transport(url, f"environment variable {variable}")
+                for scheme, (url, variable) in self._environment.urls.items()
+            }
+            self._proxied[value] = tuple(by_scheme.values())
+            transport = EnvironmentTransport(direct=self._direct, by_scheme=by_scheme, environment=self._environment)
+        client = self._clients[value] = self._new_client(transport)
+        return client
+
+    async def retire_unused(self, in_use: Iterable[tuple[str, str]]) -> None:
+        """After a reload: give up the clients of settings that no (credential, global) pair of *in_use* names.
+
+        Running exchanges end undisturbed; the connections of a retired client close with the last of them.
+        """
+        kept = {proxy_url.strip() or global_proxy.strip() for proxy_url, global_proxy in in_use}
+        retired = [value for value in self._proxied if value not in kept]
+        for value in retired:
+            del self._clients[value]
+            self._retired.extend(self._proxied.pop(value))
+        # One step for the tables, then the waiting. What is idle already is done with for good.
+        closing = tuple(self._retired)
+        self._retired = [transport for transport in closing if transport.active]
+        for transport in closing:
+            await transport.retire()
+
+    def stats(self) -> ClientStats:
+        """Counts of this moment."""
+        proxied = [transport for transports in self._proxied.values() for transport in transports]
+        return ClientStats(
+            clients=len(set(map(id, self._clients.values()))),
+            open_connections=self._direct.open_connections,
+            idle_connections=self._direct.idle_connections,
+            proxied_requests=sum(transport.active for transport in (*proxied, *self._retired)),
+        )
+
+    async def aclose(self) -> None:
+        """Close all connections, used ones as well."""
+        await self._direct.aclose()
+        proxied = [transport for transports in self._proxied.values() for transport in transports]
+        for transport in (*proxied, *self._retired):
+            await transport.aclose()
+
+    def _proxy_transport(self, url: str, setting: str) -> "ProxiedTransport":
+        return ProxiedTransport(
+            parse_proxy(url, setting=setting, tls=self._tls),
+            ssl_context=self._tls,
+            connect_seconds=self._connect_seconds,
+            keepalive_idle_seconds=self._keepalive_idle_seconds,
+        )
+
+    def _new_client(self, transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
+        return _PlainClient(transport)
+
+
+class ProxiedTransport(httpx.AsyncBaseTransport):
+    """httpx's own transport through one proxy, plus a count of what is under way.
+
+    Attributes:
+      active: requests and responses that are not closed yet.
+    """
+
+    def __init__(
+        self,
+        proxy: httpx.Proxy,
+        *,
+        ssl_context: ssl.SSLContext,
+        connect_seconds: float,
+        keepalive_idle_seconds: float,
+    ) -> None:
+        limits = httpx.Limits(
+            max_connections=None,
+            max_keepalive_connections=MAX_IDLE_PER_PROXY,
+            keepalive_expiry=keepalive_idle_seconds,
+        )
+        self._inner: httpx.AsyncHTTPTransport
+        if proxy.url.scheme in ("socks5", "socks5h"):
+            self._inner = _SocksTransport(proxy, ssl_context=ssl_context, limits=limits)
+        else:
+            self._inner = httpx.AsyncHTTPTransport(proxy=proxy, verify=ssl_context, trust_env=False, limits=limits)
+        # Only connecting has a deadline here, as in `TrioTransport`; the others are the callers'.
+        self._timeout = httpx.Timeout(None, connect=connect_seconds).as_dict()
+        self._retired = False
+        self.active = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """See `httpx.AsyncBaseTransport`; missing framing headers are added as `TrioTransport` does."""
+        add_framing(request)
+        request.extensions = {**request.extensions, "timeout": self._timeout}
+        self.active += 1
+        try:
+            response = await self._inner.handle_async_request(request)
+        except socksio.ProtocolError as exc:  # not in the lower layer's table
+            await self._leave()
+            raise httpx.ProxyError("the SOCKS proxy broke its protocol") from exc
+        except BaseException:
+            await self._leave()
+            raise
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        response.stream = _LeavingStream(response.stream, self._leave)
+        return response
+
+    async def retire(self) -> None:
+        """Close now, or when the last response is closed."""
+        self._retired = True
+        if not self.active:
+            await self._inner.aclose()
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        self._retired = True
+        await self._inner.aclose()
+
+    async def _leave(self) -> None:
+        self.active -= 1
+        if self._retired and not self.active:
+            with trio.move_on_after(CLOSE_GRACE_S, shield=True):
+                await self._inner.aclose()
+
+
+class _SocksTransport(httpx.AsyncHTTPTransport):
+    """httpx's SOCKS transport, which forgets to close its socket when the talk with the proxy fails or is cancelled."""
+
+    def __init__(self, proxy: httpx.Proxy, *, ssl_context: ssl.SSLContext, limits: httpx.Limits) -> None:
+        super().__init__(verify=ssl_context, trust_env=False)
+        # The base's pool is unused, and has opened nothing yet; httpx offers no other place for a backend.
+        self._pool = httpcore.AsyncSOCKSProxy(
+            proxy_url=str(proxy.url),
+            proxy_auth=proxy.raw_auth,
+            ssl_context=ssl_context,
+            max_connections=limits.max_connections,
+            max_keepalive_connections=limits.max_keepalive_connections,
+            keepalive_expiry=limits.keepalive_expiry,
+            network_backend=_RememberingBackend(),
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        opened: list[httpcore.AsyncNetworkStream] = []
+        token = _opened.set(opened)
+        try:
+            return await super().handle_async_request(request)
+        except BaseException:
+            # A request that fails leaves no connection worth keeping: at best it is closed already.
+            with trio.move_on_after(CLOSE_GRACE_S, shield=True):
+                for stream in opened:
+                    await stream.aclose()
+            raise
+        finally:
+            _opened.reset(token)
+
+
+_opened: ContextVar[list[httpcore.AsyncNetworkStream]] = ContextVar("_opened")
+"""Connections that the running request of a `_SocksTransport` has opened."""
+
+
+class _RememberingBackend(httpcore.TrioBackend):
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        stream = await super().connect_tcp(host, port, timeout, local_address, socket_options)
+        _opened.get().append(stream)
+        return stream
+
+
+class _LeavingStream(httpx.AsyncByteStream):
+    """A response body that says when it is closed."""
+
+    def __init__(self, inner: httpx.AsyncByteStream, leave: Callable[[], Awaitable[None]]) -> None:
+        self._inner = inner
+        self._leave: Callable[[], Awaitable[None]] | None = leave
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._inner.__aiter__()
+
+    async def aclose(self) -> None:
+        leave, self._leave = self._leave, None
+        if leave is None:
+            return
+        try:
+            await self._inner.aclose()
+        finally:
+            await leave()
+
+
+class EnvironmentTransport(httpx.AsyncBaseTransport):
+    """Chooses per request what the environment says; the transports belong to `UpstreamClients`."""
+
+    def __init__(
+        self, *, direct: TrioTransport, by_scheme: Mapping[str, ProxiedTransport], environment: EnvironmentProxies
+    ) -> None:
+        self._direct = direct
+        self._by_scheme = by_scheme
+        self._no_proxy = environment.no_proxy
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """See `httpx.AsyncBaseTransport`."""
+        url = request.url
+        proxied = self._by_scheme.get(url.scheme)
+        port = url.port or (443 if url.scheme == "https" else 80)
+        if proxied is None or self._no_proxy.matches(url.host.lower(), port):
+            return await self._direct.handle_async_request(request)
+        return await proxied.handle_async_request(request)
+
+
+class _NoCookies(httpx.Cookies):
+    """Keeps nothing: a cookie that one provider sets for one credential is nobody else's business."""
+
+    def extract_cookies(self, response: httpx.Response) -> None:
+        """Keep nothing."""
+
+
+_NO_COOKIES = _NoCookies()
+
+
+class _PlainClient(httpx.AsyncClient):
+    """A client that hands requests to its transport as they are, and responses back.
+
+    `httpx.AsyncClient.send` keeps cookies, parses redirects even if it does not follow them (and fails on a bad
+    ``Location``), makes an Authorization header of a URL's user-info, logs the URL with its query, and costs about as
+    much as the exchange itself.
+    """
+
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+        super().__init__(transport=transport, trust_env=False, follow_redirects=False)
+        self._straight = transport
+
+    async def send(
+        self, request: httpx.Request, *, stream: bool = False, auth: object = None, follow_redirects: object = False
+    ) -> httpx.Response:
+        """Send *request*; *auth* and *follow_redirects* are not supported and ignored."""
+        response = await self._straight.handle_async_request(request)
+        response.request = request
+        if not stream:
+            try:
+                await response.aread()
+            finally:
+                await response.aclose()
+        return response
+
+    @property
+    def cookies(self) -> httpx.Cookies:
+        """Always empty."""
+        return _NO_COOKIES
+
+    @cookies.setter
+    def cookies(self, cookies: object) -> None:
+        raise AttributeError("this client keeps no cookies")
