@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import trio
 
-from cpa.testing.mock.server import serve_mock
+from cpa.testing.mock.server import base_url, serve_mock
 
 
 async def main(*, host: str, port: int, announce: Callable[[str], None], require_key: str | None = None) -> None:
@@ -22,5 +22,4 @@ async def main(*, host: str, port: int, announce: Callable[[str], None], require
             await serve_mock(host=host, port=port, require_key=require_key, task_status=task_status)
 
         bound: int = await nursery.start(serve)
-        shown = f"[{host}]" if ":" in host else host
-        announce(f"mock provider listening on http://{shown}:{bound}")
+        announce(f"mock provider listening on {base_url(host, bound)}")

@@ -14,6 +14,11 @@ from cpa.testing.mock.record import RecordedRequest, Recorder
 from cpa.testing.mock.state import MockState
 
 
+def base_url(host: str, port: int) -> str:
+    """``http://HOST:PORT``, IPv6 addresses in brackets."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 async def _serve_stream(state: MockState, stream: trio.SocketStream) -> None:
     state.total_connections += 1
     state.open_connections += 1
@@ -77,7 +82,7 @@ class MockProvider:
     @property
     def url(self) -> str:
         """``http://HOST:PORT``; any path prefix may follow."""
-        return f"http://{self.host}:{self.port}"
+        return base_url(self.host, self.port)
 
     @property
     def requests(self) -> deque[RecordedRequest]:
