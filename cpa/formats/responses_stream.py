@@ -16,6 +16,7 @@ from cpa.formats.sse import (
     EventSplitter,
     event_data,
     is_bare_json,
+    leading_blanks,
     parse_event,
     split_events,
 )
@@ -126,7 +127,7 @@ class ResponsesReader:
             data = event_data(rest)
             # Cut off in the middle of an event: the fragment is of no use to anybody.
             whole = data is not None and (is_bare_json(rest) or data.strip() == b"[DONE]" or is_json(data))
-            out = self._relay(_closed(rest)) if whole else b""
+            out = self._relay(_closed(rest)) if whole else leading_blanks(rest)
             self._raise_failure()
         if self.fault is None and not self.terminal:
             if self._started:
@@ -270,9 +271,7 @@ class ResponsesReader:
         members["response"] = msgspec.Raw(encode(response))
         name = parse_event(frame).event
         head = b"event: " + name.encode("utf-8", "replace") + b"\n" if name else b""
-        # Blank lines in front belong to what came before.
-        lead = frame[: len(frame) - len(frame.lstrip(b"\r\n"))]
-        return lead + head + b"data: " + encode(members) + b"\n\n"
+        return leading_blanks(frame) + head + b"data: " + encode(members) + b"\n\n"
 
 
 def separate(event: bytes) -> list[bytes]:

@@ -26,6 +26,7 @@ from cpa.formats.sse import (
     EventSplitter,
     event_data,
     is_bare_json,
+    leading_blanks,
     parse_event,
     split_events,
 )
@@ -140,7 +141,7 @@ class EventReader:
             data = event_data(rest)
             # Cut off in the middle of an event: the fragment is of no use to anybody.
             whole = data is not None and (is_bare_json(rest) or data.strip() == b"[DONE]" or is_json(data))
-            out = self._look(rest.rstrip(b"\r\n") + b"\n\n") if whole else b""
+            out = self._look(rest.rstrip(b"\r\n") + b"\n\n") if whole else leading_blanks(rest)
         if self.fault is not None:
             return out
         if not self.terminal:

@@ -208,8 +208,7 @@ class ModelCall:
         self._stream = answer.stream
         metrics.stream_opened()
         try:
-            if not responder.committed:
-                await self._start(HTTPStatus.OK, (*STREAM_HEADERS, *without_type(answer.headers)))
+            await self._start(HTTPStatus.OK, (*STREAM_HEADERS, *without_type(answer.headers)))
             await self._relay(answer.stream, reshape)
             await responder.end()
         finally:
@@ -286,13 +285,9 @@ class ModelCall:
             self.abort()
 
     async def _whole(self, status: int, headers: RawHeaders, body: bytes) -> None:
-        if self.responder.committed:
-            await self.responder.write(body)
-            await self.responder.end()
-        else:
-            headers = self._traced(headers)
-            self.record.response(status, headers)
-            await self.responder.whole(status, headers, body)
+        headers = self._traced(headers)
+        self.record.response(status, headers)
+        await self.responder.whole(status, headers, body)
         self.record.response_chunk(body)
 
     async def _start(self, status: int, headers: RawHeaders) -> None:

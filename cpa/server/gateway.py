@@ -58,7 +58,8 @@ class Gateway:
         path, method = scope["path"], scope["method"]
         client = scope["client"]
         peer = client[0] if client else ""
-        responder = Responder(send=send)
+        connection: Connection = scope["state"]["connection"]
+        responder = Responder(send=send, hold=connection.hold)
         status = 0
         try:
             route = find_route(path)

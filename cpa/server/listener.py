@@ -76,6 +76,8 @@ class Connection:
     protocol: ProtocolWrapper | None = None
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _send_lock: trio.Lock = attrs.field(factory=trio.Lock)
+    _holding: bool = False
+    _held: bytes = b""
 
     async def run(self) -> None:
         """Serve the connection until either side ends it. A failure in here is this connection's alone."""
@@ -149,7 +151,18 @@ class Connection:
         elif isinstance(event, Closed):
             await self._hang_up()
 
+    def hold(self) -> None:
+        """The next bytes wait for those that follow them at once: a head and its body leave in one system call."""
+        self._holding = self.protocol is not None and isinstance(self.protocol.protocol, H11Protocol)
+
     async def _send(self, data: bytes) -> None:
+        if self._holding:
+            self._holding, self._held = False, data
+            return
+        if self._held:
+            data, self._held = self._held + data, b""
+        if not data:
+            return
         assert self.protocol is not None
         async with self._send_lock:
             try:

@@ -41,10 +41,12 @@ class Responder:
       status: of the head that was sent, 0 before.
       body_bytes: written so far.
       last_write: Trio clock of the last write's end.
+      hold: tells the connection that the next bytes may wait for those that follow them at once.
       complete: the last byte was handed over; a client that hangs up now has all it asked for.
     """
 
     send: Send
+    hold: Callable[[], None] = lambda: None
     status: int = 0
     body_bytes: int = 0
     complete: bool = False
@@ -58,8 +60,17 @@ class Responder:
         return self.status != 0
 
     async def start(self, status: int, headers: RawHeaders) -> None:
-        """Send the head."""
+        """Send the head, unless a sign of life was there first. The caller writes at once: both leave together."""
+        if self._guarded:
+            async with self._lock:
+                if not self.committed:
+                    await self._start(status, headers)
+        else:
+            await self._start(status, headers)
+
+    async def _start(self, status: int, headers: RawHeaders) -> None:
         self.status = status
+        self.hold()
         await self.send({"type": "http.response.start", "status": status, "headers": [*headers, *CORS]})
 
     async def write(self, data: bytes) -> None:
@@ -83,9 +94,12 @@ class Responder:
         await self.send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def whole(self, status: int, headers: RawHeaders, body: bytes) -> None:
-        """Send a complete answer. An empty *headers* content type means JSON."""
+        """Send a complete answer; after a sign of life only its body can still be said."""
+        if self._guarded:
+            await self._lock.acquire()  # never given back: nothing may follow
         self.body_bytes += len(body)
-        await self.start(status, (*headers, (b"content-length", b"%d" % len(body))))
+        if not self.committed:
+            await self._start(status, (*headers, (b"content-length", b"%d" % len(body))))
         self.complete = True
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
 
@@ -104,5 +118,5 @@ class Responder:
                     if head is None:
                         self.last_write = trio.current_time()
                         continue
-                    await self.start(*head)
+                    await self._start(*head)
                 await self._write(frame)

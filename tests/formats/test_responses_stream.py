@@ -59,11 +59,9 @@ def test_whole_chunks_are_handed_on_as_they_are() -> None:
     reader = ResponsesReader(Format.OPENAI_RESPONSE)
     for chunk in (CREATED, DELTA, DELTA * 3, ITEM):
         assert reader.feed(chunk) is chunk
-    assert not reader.terminal
-    assert reader.next_sequence() == 3
+    assert (reader.terminal, reader.done, reader.next_sequence()) == (False, False, 3)
     assert reader.feed(COMPLETED) is COMPLETED
-    assert reader.terminal
-    assert reader.done
+    assert (reader.terminal, reader.done, reader.next_sequence()) == (True, True, 4)
 
 
 def test_events_without_blank_lines_are_separated() -> None:

@@ -323,7 +323,10 @@ def outcome(fmt: Format, chunks: list[bytes]) -> tuple[object, ...]:
         out.append(reader.finish())
     except UpstreamProtocolError as exc:
         error = f"{exc.code}: {exc.message}"
-    return b"".join(out), error, reader.fault, reader.terminal, reader.next_sequence()
+    relayed = b"".join(out)
+    # Blank lines after an event go out with it or with what follows, and after an error nothing follows.
+    relayed = relayed.rstrip() if error or reader.fault else relayed
+    return relayed, error, reader.fault, reader.terminal, reader.next_sequence()
 
 
 @settings(max_examples=250, deadline=None)
