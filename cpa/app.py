@@ -150,6 +150,7 @@ class RuntimeBuilder:
                 completions=self.completions,
                 passthrough_headers=config.passthrough_headers,
                 max_event_bytes=config.limits.sse_event_bytes,
+                nested_depth=config.limits.nested_depth,
             ),
         )
 

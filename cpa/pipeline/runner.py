@@ -33,7 +33,6 @@ from cpa.formats.headers import HeaderMap
 from cpa.formats.json import splice_model
 from cpa.formats.names import SAME_WIRE, Format
 from cpa.formats.streams import StreamReader, open_reader
-from cpa.formats.units import end_frame
 from cpa.pipeline.dispatch import ask, first_body, fold_body
 from cpa.pipeline.exchange import OUTCOMES, Event, Exchange, ModelRequest
 from cpa.pipeline.plan import Plan
@@ -70,8 +69,6 @@ from cpa.types import (
 
 log = structlog.get_logger(__name__)
 
-MAX_DEPTH = 8
-"""Nested executions inside one another; deeper ones are a loop (design section 2)."""
 COMPLETION_WAIT_S = 5.0
 """How long an ended exchange waits for a place among the running completion events before it gives up, loudly."""
 FORMATS_WITH_MODEL_IN_BODY = frozenset({Format.OPENAI, Format.OPENAI_RESPONSE, Format.CODEX, Format.CLAUDE})
@@ -84,6 +81,7 @@ FULL_RESPONSE_STAGES = (
 )
 CHUNK_STAGES = (
     StageKind.RESPONSE_NORMALIZE_BEFORE,
+    StageKind.RESPONSE_TRANSLATE,
     StageKind.RESPONSE_NORMALIZE_AFTER,
     StageKind.INTERCEPT_CHUNK,
 )
@@ -104,6 +102,7 @@ class Services:
     Attributes:
       passthrough_headers: a provider's response headers reach the client.
       max_event_bytes: largest event of a provider's stream.
+      nested_depth: executions inside one another; deeper ones are a loop.
     """
 
     plan: Plan
@@ -112,6 +111,7 @@ class Services:
     completions: CompletionSink
     passthrough_headers: bool = False
     max_event_bytes: int = 50 << 20
+    nested_depth: int = 8
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -159,14 +159,12 @@ class AnswerStream:
         exchange: Exchange,
         stages: ChunkStages | None,
         source: Format,
-        target: Format,
     ) -> None:
         self._answer = answer
         self._chunks = answer.chunks()
         self._exchange = exchange
         self._stages = stages
         self._source = source
-        self._target = target
         self._first = b""
         self._ended = False
         self.reader = reader
@@ -219,8 +217,7 @@ class AnswerStream:
             if self._stages is not None:
                 block = await self._stages.feed(block) if block else b""
                 if self._ended:
-                    await self._stages.open()
-                    block += end_frame(self._target)
+                    block += await self._stages.finish()
             if block:
                 return block
         return b""
@@ -248,9 +245,6 @@ async def open_answer(
             yield await run.attempt(candidates, stack)
     except Rejected as exc:
         run.settle(Event.REJECT, exc)
-        raise
-    except CpaError as exc:
-        run.settle(Event.FAIL, exc)
         raise
     except Exception as exc:
         run.settle(Event.FAIL, exc)
@@ -293,8 +287,9 @@ class Run:
     async def route(self) -> tuple[Candidate, ...]:
         """Routers first, then the registry. Raises: UnknownModel, NoCredential, RequestError on a loop."""
         request, models = self.request, self.services.models
-        if len(request.callers) > MAX_DEPTH:
-            raise RequestError(f"nested model calls are {len(request.callers)} deep, at most {MAX_DEPTH} are allowed")
+        depth, allowed = len(request.callers), self.services.nested_depth
+        if depth > allowed:
+            raise RequestError(f"nested model calls are {depth} deep, at most {allowed} are allowed")
         for entry in self.plan.of(StageKind.MODEL_ROUTE, request.callers):
             call = RouteCall(
                 execution=self.execution,
@@ -538,7 +533,6 @@ class Run:
             exchange=self.exchange,
             stages=stages,
             source=prepared.candidate.executor.format,
-            target=self.request.format,
         )
         await stream.prefetch()
         self.exchange.advance(Event.COMMIT)

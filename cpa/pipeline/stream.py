@@ -6,13 +6,21 @@ frame, one head call with index -1 before the first frame.
 """
 
 from collections import deque
+from collections.abc import Iterable
 
 import attrs
 
 from cpa.formats import headers as http
 from cpa.formats.headers import HeaderMap
 from cpa.formats.names import SAME_WIRE, Format
-from cpa.formats.units import frame_unit, from_provider_units, provider_units, to_units
+from cpa.formats.units import (
+    end_frame,
+    frame_unit,
+    from_provider_units,
+    provider_end_unit,
+    provider_units,
+    to_units,
+)
 from cpa.pipeline.dispatch import ask, first_body, fold_body
 from cpa.pipeline.plan import Plan
 from cpa.pipeline.stage import (
@@ -102,31 +110,54 @@ class ChunkStages:
         self.headers = headers
         # A streamed answer from a Claude credential to a Claude client never meets the transforms (plugin-abi 6.4).
         bypassed = context.source is Format.CLAUDE and context.target is Format.CLAUDE
+        self._native = bypassed or (context.target, context.source) in NATIVE_IDENTITY
         of = context.plan.of
         self._before: tuple[Registration, ...] = () if bypassed else of(StageKind.RESPONSE_NORMALIZE_BEFORE)
+        self._translators: tuple[Registration, ...] = () if self._native else of(StageKind.RESPONSE_TRANSLATE)
         self._after: tuple[Registration, ...] = () if bypassed else of(StageKind.RESPONSE_NORMALIZE_AFTER)
         self._interceptors = of(StageKind.INTERCEPT_CHUNK, callers)
 
     @property
     def idle(self) -> bool:
         """No stage wants to see this stream: its events may pass as bytes."""
-        return not (self._before or self._after or self._interceptors)
+        return self._native and not (self._before or self._after or self._interceptors)
 
     async def feed(self, block: bytes) -> bytes:
         """Frames for the client from the provider's whole events in *block*; empty when all were dropped."""
-        trace = self._context.trace
+        source, target = self._context.source, self._context.target
+        if not self._native:
+            return await self._deliver([await self._translate(unit) for unit in provider_units(source, block)])
         if self._before:
-            block = from_provider_units(
-                self._context.source,
-                [
-                    await fold_body(self._before, self._context.transform(unit, stream=True), trace)
-                    for unit in provider_units(self._context.source, block)
-                ],
-            )
+            block = from_provider_units(source, [await self._normalize(unit) for unit in provider_units(source, block)])
+        return await self._deliver(to_units(target, block))
+
+    async def finish(self) -> bytes:
+        """The last frames of a clean end, with the client's own end mark."""
+        end = provider_end_unit(self._context.source)
+        frames = b""
+        if end is not None and not self._native:
+            frames = await self._deliver([await self._translate(end)])
+        elif end is not None and self._before:
+            await self._normalize(end)
+        await self.open()
+        return frames + end_frame(self._context.target)
+
+    async def _normalize(self, unit: bytes) -> bytes:
+        return await fold_body(self._before, self._context.transform(unit, stream=True), self._context.trace)
+
+    async def _translate(self, unit: bytes) -> bytes:
+        """A provider's unit as one frame of the client's format; unchanged when no plugin knows it."""
+        unit = await self._normalize(unit)
+        call = self._context.transform(unit, stream=True)
+        return await first_body(self._translators, call, self._context.trace) or unit
+
+    async def _deliver(self, units: Iterable[bytes]) -> bytes:
+        """Frames from *units* in the client's format, after the client-side stages."""
         frames = []
-        for unit in to_units(self._context.target, block):
+        for unit in units:
             if self._after:
-                unit = await fold_body(self._after, self._context.transform(unit, stream=True), trace)
+                call = self._context.transform(unit, stream=True)
+                unit = await fold_body(self._after, call, self._context.trace)
             delivered = await self._intercept(unit) if self._interceptors else unit
             if delivered:
                 frames.append(frame_unit(self._context.target, delivered))

@@ -19,7 +19,7 @@ from cpa.errors import (
 )
 from cpa.formats.names import Format
 from cpa.pipeline.completions import open_completions
-from cpa.pipeline.runner import MAX_DEPTH, open_answer
+from cpa.pipeline.runner import Services, open_answer
 from cpa.pipeline.stage import (
     CompletionCall,
     InterceptChunkResult,
@@ -270,6 +270,31 @@ async def test_a_plugin_translator_fills_a_gap() -> None:
     )
     assert b"".join(executor.calls[0].body) == b'{"contents":[]}'
     assert result.body == b'{"chat":1}'
+
+
+async def test_a_plugin_translator_fills_a_gap_of_a_stream_too() -> None:
+    """One frame per provider unit; a unit that nobody translates passes unchanged; the end mark is offered last."""
+    seen: list[Any] = []
+    events = (
+        b'data: {"candidates":[{"content":{"parts":[{"text":"a"}]}}]}\n\n',
+        b'data: {"candidates":[{"finishReason":"STOP"}]}\n\n',
+    )
+    executor = FakeExecutor(Format.GEMINI, lambda call: FakeAnswer(list(events)))
+    result = await execute(
+        [candidate(executor)],
+        [
+            register(StageKind.REQUEST_TRANSLATE, "t", lambda call: b'{"contents":[]}'),
+            register(
+                StageKind.RESPONSE_TRANSLATE,
+                "t",
+                lambda call: b'{"t":1}' if b"text" in call.body else b'{"t":2}',
+                seen=seen,
+            ),
+        ],
+        ask=request(stream=True),
+    )
+    assert [call.body for _, call in seen] == [event[len(b"data: ") :].strip() for event in events] + [b"[DONE]"]
+    assert result.body == b'data: {"t":1}\n\ndata: {"t":2}\n\ndata: {"t":2}\n\n' + DONE
 
 
 async def test_response_interceptors_change_body_and_only_their_headers_reach_the_client() -> None:
@@ -549,7 +574,7 @@ async def test_the_chain_of_callers_ends() -> None:
     stages = [register(StageKind.INTERCEPT_BEFORE, name, seen=seen) for name in ("a", "b", "c")]
     await execute(full(), stages, ask=request(callers=(PluginId("a"), PluginId("b"))))
     assert [name for name, _ in seen] == ["c"]
-    deep = tuple(PluginId(f"p{number}") for number in range(MAX_DEPTH + 1))
+    deep = tuple(PluginId(f"p{number}") for number in range(attrs.fields(Services).nested_depth.default + 1))
     with pytest.raises(RequestError, match="nested"):
         await execute(full(), ask=request(callers=deep))
 
