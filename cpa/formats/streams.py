@@ -127,10 +127,14 @@ class EventReader:
         if not block:
             return b""
         if self._started and not self._suspicious(block):
-            if block.startswith(b"data:") or block.find(b"\ndata:") >= 0 or block.find(b"\rdata:") >= 0:
-                self._last = block
-            return block
+            return self._pass_on(block)
         return self._look(block)
+
+    def _pass_on(self, block: bytes) -> bytes:
+        """*block* as it is, which no test found suspicious."""
+        if block.startswith(b"data:") or block.find(b"\ndata:") >= 0 or block.find(b"\rdata:") >= 0:
+            self._last = block
+        return block
 
     def finish(self) -> bytes:
         """See `StreamReader.finish`."""
@@ -162,7 +166,9 @@ class EventReader:
         out: list[bytes] = []
         unchanged = True
         for event in split_events(block):
-            passed = self._event(event)
+            # One event of a large block made it suspicious, or the first one has yet to come: the others are cheap.
+            plain = self._started and not self._suspicious(event)
+            passed = self._pass_on(event) if plain else self._event(event)
             if passed is not event:
                 unchanged = False
             if passed:
@@ -249,9 +255,10 @@ def _any_error(block: bytes) -> bool:
 
 def _chat_suspicious(block: bytes) -> bool:
     finishes = block.count(b'"finish_reason"')
-    if finishes and finishes != block.count(b'"finish_reason":null'):
+    if finishes and finishes != block.count(b'"finish_reason":null') + block.count(b'"finish_reason": null'):
         return True
-    return block.find(b"[DONE]") >= 0 or _any_error(block)
+    # Not "[DONE]" alone: answers quote it. Whatever stands before it in an event's line ends with a colon or a blank.
+    return block.find(b":[DONE]") >= 0 or block.find(b" [DONE]") >= 0 or _any_error(block)
 
 
 class _ChatChoice(msgspec.Struct, gc=False):

@@ -1,0 +1,237 @@
+"""The benchmark's parts do what they claim; nothing in here judges a time."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from time import process_time
+
+import httpx
+import msgspec
+import pytest
+
+from tests.bench import __main__ as bench
+from tests.bench import figures, machine, payloads, processes, scenarios
+from tests.bench.load import Client, Job, LoadError, Outcome
+from tests.bench.machine import Cores
+from tests.bench.processes import FORWARDERS, SYSTEMS, Child, Generator
+from tests.bench.scenarios import Figure, Scale
+
+TINY = Scale(rounds=1, seconds=0.05, warmup_s=0.01, idle_streams=3, repeats=1)
+SOME = (scenarios.small(2),)
+UNPINNED = Cores(subject=None, others=None)
+
+
+def client_for(data: bytes) -> Client:
+    """A client that is fed by hand; *data* only documents what for."""
+    assert data
+    client = Client.__new__(Client)
+    client._reset()
+    return client
+
+
+CHUNKED = (
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"a\r\ndata: {}\n\n\r\n14\r\ndata: 1\n\ndata: [2]\n\n\r\n0\r\n\r\n"
+)
+SIZED = b"HTTP/1.1 200 \r\ncontent-type: application/json\r\nContent-Length: 5\r\n\r\n{\n\n }"
+
+
+@pytest.mark.parametrize(("answer", "events"), [(CHUNKED, 3), (SIZED, 0)])
+@pytest.mark.parametrize("step", [1, 2, 3, 7, 1000])
+def test_an_answer_is_complete_at_its_last_byte_however_it_is_cut(answer: bytes, events: int, step: int) -> None:
+    """A generator that stops early or late measures something else."""
+    client = client_for(answer)
+    pieces = [answer[at : at + step] for at in range(0, len(answer), step)]
+
+    complete = [client.feed(piece) for piece in pieces]
+
+    assert complete == [False] * (len(pieces) - 1) + [True]
+    assert client.events == events
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        SIZED + b"x",
+    ],
+)
+def test_a_wrong_answer_is_an_error_not_a_fast_success(answer: bytes) -> None:
+    """Errors are quicker than answers, and would make the broken system the winner."""
+    client = client_for(answer)
+
+    with pytest.raises(LoadError):
+        client.feed(answer)
+
+
+@contextmanager
+def everything() -> Iterator[tuple[Generator, dict[str, Child]]]:
+    """The load generator and all systems, not pinned: the test's machine is nobody's bench."""
+    with ExitStack() as stack:
+        provider = stack.enter_context(processes.provider(UNPINNED))
+        children = {"direct": provider}
+        for name in FORWARDERS:
+            children[name] = stack.enter_context(processes.system(name, UNPINNED, provider.port))
+        yield stack.enter_context(processes.generator(UNPINNED)), children
+
+
+def answers(child: Child) -> list[bytes]:
+    """Bodies of a small request, a stream and an agent's request, as an ordinary client gets them."""
+    found = []
+    requests = (
+        payloads.chat_body(payloads.SMALL_MODEL, stream=False),
+        payloads.chat_body(payloads.BURST_MODEL, stream=True),
+        payloads.agent_body(payloads.SMALL_MODEL),
+    )
+    url = f"http://127.0.0.1:{child.port}{payloads.PATH}"
+    head = {"authorization": f"Bearer {payloads.CLIENT_KEY}", "content-type": "application/json"}
+    with httpx.Client(trust_env=False, timeout=20) as client:
+        for body in requests:
+            response = client.post(url, content=body, headers=head)
+            assert response.status_code == 200, response.text
+            found.append(response.content)
+    return found
+
+
+def test_all_systems_give_the_providers_answers_and_the_generator_can_load_them() -> None:
+    """Ratios mean something only between systems that do the same work."""
+    with everything() as (generator, children):
+        expected = answers(children["direct"])
+        assert expected[1].count(b"\n\n") > payloads.STREAM_CHUNKS
+        for name in FORWARDERS:
+            assert answers(children[name]) == expected, name
+        for name in SYSTEMS:
+            # CPA goes through everything, for the harness's sake; paced streams take 2 s and ask like the ones after.
+            chosen = [s for s in scenarios.SCENARIOS if "paced" not in s.name] if name == "cpa" else SOME
+            for scenario in chosen:
+                outcome = generator.run(scenario.job(TINY, children[name].port, children[name].pid))
+                assert outcome.requests > 0
+                assert outcome.cpu_s > 0
+                assert set(scenario.values(outcome)) >= {figure.key for figure in scenario.figures}
+            with generator.hold(scenarios.idle_job(children[name].port, TINY.idle_streams)):
+                assert machine.memory_kb(children[name].pid) > 1000
+
+
+def test_a_refused_request_reaches_the_harness_as_an_error() -> None:
+    """The generator is another process: its exceptions have to travel."""
+    with processes.provider(UNPINNED) as provider, processes.generator(UNPINNED) as generator:
+        request = payloads.http_request(b"{}")
+
+        with pytest.raises(LoadError, match="expected status 200, got"):
+            generator.run(Job(port=provider.port, request=request, connections=1, requests=1))
+
+
+def test_processes_are_ended_when_the_harness_is_interrupted() -> None:
+    """Ctrl-C must not leave servers behind; they are in sessions of their own."""
+    pids: list[int] = []
+
+    def interrupted() -> None:
+        with processes.provider(UNPINNED) as child:
+            pids.append(child.pid)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
+
+
+def test_a_process_that_cannot_start_is_named_with_its_last_words() -> None:
+    """Otherwise one looks for the reason in the wrong place."""
+    argv = (sys.executable, "-c", "raise SystemExit('no such colour')")
+
+    with (
+        pytest.raises(processes.StartError, match=r"painter ended: no such colour"),
+        processes.server("painter", argv, core=None),
+    ):
+        pytest.fail("it cannot have started")
+
+
+def test_cpu_time_of_a_process_is_read_from_outside() -> None:
+    """The clock id is computed, not documented for Python."""
+    before = process_time()
+
+    assert before <= machine.cpu_seconds(os.getpid()) <= process_time()
+
+
+def test_memory_is_read_from_both_kinds_of_files() -> None:
+    """The second one serves kernels without the first."""
+    assert machine.field_kb("Rss:   7 kB\nPss:          1234 kB\nPss_Dirty: 1 kB\n", "Pss:") == 1234
+    assert machine.memory_kb(os.getpid()) > 1000
+    with pytest.raises(LookupError):
+        machine.field_kb("Name: x\n", "VmRSS:")
+
+
+LATENCY = Figure(key="l", title="added latency", unit="µs", added=True)
+CPU = Figure(key="c", title="CPU", unit="µs", limit=1.5)
+SAMPLES = {
+    "l": {
+        "direct": [10.0, 10.0, 20.0],
+        "floor": [10.0, 12.0, 30.0],
+        "baseline": [20.0, 30.0, 60.0],
+        "cpa": [15.0, 20.0, 60.0],
+    },
+    "c": {"baseline": [10.0, 20.0, 10.0], "floor": [1.0, 1.0, 1.0], "cpa": [12.0, 20.0, 17.0]},
+}
+
+
+def test_ratios_are_formed_within_a_round_and_added_latency_is_over_the_direct_call() -> None:
+    """Rounds may differ by a factor of two on a shared machine; what was measured side by side may not."""
+    cpu = figures.ratio(CPU, "cpa", "baseline", SAMPLES)
+    added = figures.ratio(LATENCY, "cpa", "baseline", SAMPLES)
+    over_direct = figures.ratio(LATENCY, "cpa", "direct", SAMPLES)
+
+    assert cpu == figures.Spread(1.2, 1.0, 1.7)
+    assert added == figures.Spread(0.5, 0.5, 1.0)
+    assert over_direct == figures.Spread(1.0, 0.5, 2.0)
+    assert figures.ratio(CPU, "cpa", "direct", SAMPLES) is None
+
+
+@pytest.mark.parametrize(("cpa", "passed"), [(15.0, True), (15.1, False)])
+def test_the_verdict_is_the_medians_against_the_limit(cpa: float, passed: bool) -> None:
+    """Issue 2: at most 1.5 times the baseline."""
+    (verdict,) = figures.verdicts([LATENCY, CPU], {**SAMPLES, "c": {"baseline": [10.0], "cpa": [cpa]}})
+
+    assert verdict.passed is passed
+    assert str(verdict).startswith("pass" if passed else "FAIL")
+
+
+def test_the_table_has_a_row_per_figure_and_blanks_where_nothing_can_be_compared() -> None:
+    """It is copied into the documentation as it is."""
+    rows = figures.table([LATENCY, CPU], SAMPLES).splitlines()
+
+    assert len(rows) == 4
+    assert len({row.count("|") for row in rows}) == 1
+    assert [cell.strip() for cell in rows[3].split("|")][1:5] == ["CPU", "less", "", "17.0 (12.0–20.0)"]
+
+
+def test_systems_that_deliver_less_fail_the_run() -> None:
+    """A lost event is a bug, not a saving."""
+    outcomes = {name: Outcome(requests=2, events=400) for name in SYSTEMS}
+
+    bench.check(scenarios.SCENARIOS[3], outcomes)
+    with pytest.raises(LoadError, match="cpa gave 190 events per answer, direct 200"):
+        bench.check(scenarios.SCENARIOS[3], {**outcomes, "cpa": Outcome(requests=2, events=380)})
+
+
+@pytest.mark.parametrize(("options", "cpa", "code"), [([], 99.0, 0), (["--check"], 99.0, 1), (["--check"], 9.0, 0)])
+def test_a_run_writes_its_results_and_fails_only_when_asked_to_judge(
+    options: list[str], cpa: float, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A busy machine should not break a build that only wants the numbers."""
+
+    def measure(scale: Scale, only: str) -> bench.Samples:
+        return {"small.cpu.1": {"baseline": [10.0] * scale.rounds, "cpa": [cpa] * scale.rounds}}
+
+    output = tmp_path / "new" / "results.json"
+    assert bench.main([*options, "--rounds", "2", "--output", str(output)], measure=measure) == code
+
+    result = msgspec.json.decode(output.read_bytes())
+    assert result["rounds"] == 2
+    assert result["acceptance"][0]["passed"] is (cpa < 15)
+    assert result["figures"][0]["values"] == {"baseline": [10.0, 10.0], "cpa": [cpa, cpa]}
+    assert "CPU per small request, c=1" in capsys.readouterr().out
