@@ -19,6 +19,9 @@ MAX_WINDOW_BYTES = 8 << 20
 """The window that every zstd decoder must support (RFC 9659); larger ones are refused, they are memory."""
 MAX_CODINGS = 4
 """Nobody stacks more; each one costs a pass."""
+ZLIB_HEADER_BYTES = 2
+PROBE = b"end of the frame before this one"
+PROBE_FRAME = zstandard.ZstdCompressor(write_checksum=True).compress(PROBE)
 
 Emit = Callable[[bytes], None]
 
@@ -46,24 +49,33 @@ class ZlibStep:
 
     def __init__(self, *, wbits: int, raw_allowed: bool = False) -> None:
         self._inner = zlib.decompressobj(wbits)
-        self._raw_allowed = raw_allowed
-        self._started = False
+        self._guessing = raw_allowed
+        self._head = b""
 
     def feed(self, data: bytes, emit: Emit) -> None:
         """See `Step`."""
-        while data:
+        if self._guessing:
+            data = self._head + data
+            if len(data) < ZLIB_HEADER_BYTES:
+                self._head = data
+                return
+            self._guessing, self._head = False, b""
+            if not is_zlib(data):
+                self._inner = zlib.decompressobj(-zlib.MAX_WBITS)
+        try:
+            self._decode(data, emit)
+        except zlib.error as exc:
+            raise CodingError(str(exc)) from exc
+
+    def _decode(self, data: bytes, emit: Emit) -> None:
+        full = False
+        while data or full:
             if self._inner.eof:
                 raise CodingError("data after the end of the compressed body")
-            try:
-                piece = self._inner.decompress(data, PIECE_BYTES)
-            except zlib.error as exc:
-                if not self._raw_allowed or self._started:
-                    raise CodingError(str(exc)) from exc
-                self._raw_allowed = False
-                self._inner = zlib.decompressobj(-zlib.MAX_WBITS)
-                continue
-            self._started = True
+            piece = self._inner.decompress(data, PIECE_BYTES)
             data = self._inner.unconsumed_tail or self._inner.unused_data
+            # A full piece may have more behind it although the input is used up.
+            full = len(piece) == PIECE_BYTES and not self._inner.eof
             if piece:
                 emit(piece)
 
@@ -73,6 +85,11 @@ class ZlibStep:
             raise CodingError("compressed body ends early")
 
 
+def is_zlib(data: bytes) -> bool:
+    """Whether *data* begins with a zlib header: method deflate, and the check bits add up (RFC 1950)."""
+    return data[0] & 0x0F == zlib.DEFLATED and (data[0] << 8 | data[1]) % 31 == 0
+
+
 class BrotliStep:
     """``br``."""
 
@@ -80,12 +97,12 @@ class BrotliStep:
         self._inner = brotli.Decompressor()
 
     def feed(self, data: bytes, emit: Emit) -> None:
-        """See `Step`."""
+        """See `Step`. There is more output as long as some comes: the library's own sign of it is not to be trusted."""
         try:
             piece = self._inner.process(data, output_buffer_limit=PIECE_BYTES)
             while piece:
                 emit(piece)
-                if self._inner.can_accept_more_data():
+                if self._inner.is_finished():
                     return
                 piece = self._inner.process(b"", output_buffer_limit=PIECE_BYTES)
         except brotli.error as exc:
@@ -127,8 +144,13 @@ class ZstdStep:
             raise CodingError(str(exc)) from exc
 
     def finish(self, emit: Emit) -> None:
-        """A truncated frame shows as a body that is no JSON; the library does not tell."""
-        if not self._fed:
+        """The library does not tell whether a frame is complete, but only then another one can follow: try one."""
+        seen: list[bytes] = []
+        if self._fed:
+            # In two parts: a frame in one part is decoded as such even where the end of a header is due.
+            self.feed(PROBE_FRAME[:1], seen.append)
+            self.feed(PROBE_FRAME[1:], seen.append)
+        if b"".join(seen) != PROBE:
             raise CodingError("compressed body ends early")
 
 
@@ -152,9 +174,11 @@ class Decoder:
 
     Raises from `feed` and `finish`: CodingError; DecodedTooLarge beyond *max_bytes*, or beyond *max_ratio* times the
     input once the output passes `RATIO_FLOOR_BYTES` (0 = no ratio).
+
+    *whole_bytes*: size of the whole input where that is known: the ratio is one of the body, not of its beginning.
     """
 
-    def __init__(self, names: Sequence[str], *, max_bytes: int, max_ratio: int = 0) -> None:
+    def __init__(self, names: Sequence[str], *, max_bytes: int, max_ratio: int = 0, whole_bytes: int = 0) -> None:
         if len(names) > MAX_CODINGS:
             raise CodingError(f"more than {MAX_CODINGS} content codings")
         unknown = [name for name in names if name not in STEPS]
@@ -163,8 +187,9 @@ class Decoder:
         self._steps = [STEPS[name]() for name in reversed(names)]
         self._max_bytes = max_bytes
         self._max_ratio = max_ratio
+        self._whole_bytes = whole_bytes
         self._in_bytes = 0
-        self._out_bytes = 0
+        self._out_bytes = [0] * len(self._steps)
         self._out: list[bytes] = []
 
     def feed(self, data: bytes) -> bytes:
@@ -181,23 +206,25 @@ class Decoder:
 
     def _push(self, index: int, data: bytes) -> None:
         if index == len(self._steps):
-            self._out_bytes += len(data)
-            self._check()
             self._out.append(data)
         else:
             self._steps[index].feed(data, self._emitter(index))
 
     def _emitter(self, index: int) -> Emit:
-        return lambda piece: self._push(index + 1, piece)
+        """Takes what step *index* puts out. Each step's output is limited: an inner coding may swallow any amount."""
 
-    def _check(self) -> None:
-        if self._out_bytes > self._max_bytes:
+        def emit(piece: bytes) -> None:
+            self._out_bytes[index] += len(piece)
+            self._check(self._out_bytes[index])
+            self._push(index + 1, piece)
+
+        return emit
+
+    def _check(self, out_bytes: int) -> None:
+        if out_bytes > self._max_bytes:
             raise DecodedTooLarge(f"decoded body is larger than {self._max_bytes} bytes")
-        if (
-            self._max_ratio
-            and self._out_bytes > RATIO_FLOOR_BYTES
-            and self._out_bytes > self._in_bytes * self._max_ratio
-        ):
+        in_bytes = max(self._in_bytes, self._whole_bytes)
+        if self._max_ratio and out_bytes > RATIO_FLOOR_BYTES and out_bytes > in_bytes * self._max_ratio:
             raise DecodedTooLarge(f"decoded body is more than {self._max_ratio} times the size that was sent")
 
     def _take(self) -> bytes:

@@ -123,6 +123,7 @@ def _claude(card: ModelCard) -> JsonObject:
     model["display_name"] = card.title
     # Required by the vendor's client library, so the epoch stands for "unknown".
     model["created_at"] = datetime.fromtimestamp(card.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    model["lifecycle"] = "active"  # required likewise; whoever configured a model means to use it
     model["max_input_tokens"] = card.input_tokens or DEFAULT_INPUT_TOKENS
     model["max_tokens"] = card.output_tokens or DEFAULT_OUTPUT_TOKENS
     return model

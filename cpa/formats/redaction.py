@@ -16,6 +16,9 @@ from urllib.parse import unquote_plus
 HIDDEN = "***"
 """Stands for values of which not even the ends are shown: passwords, private keys."""
 
+MAX_PASSES = 8
+"""Of all patterns over one text, should one pass make work for the next."""
+
 _SECRET_QUERY_PARTS = ("api-key", "apikey", "api_key", "token", "secret", "password", "passwd")
 _SECRET_HEADER_PARTS = ("api-key", "apikey", "api_key", "token", "secret", "password", "credential")
 
@@ -219,6 +222,16 @@ def redact_text(text: str) -> str:
     """
     if len(text) < 6:
         return text
+    # What one pattern leaves may be what another looks for; every pass shortens or keeps, and few are ever needed.
+    for _ in range(MAX_PASSES):
+        redacted = _redact_once(text)
+        if redacted == text:
+            break
+        text = redacted
+    return text
+
+
+def _redact_once(text: str) -> str:
     low = text.lower()
     if "://" in text:
         text = _USER_INFO.sub(r"\1", text)

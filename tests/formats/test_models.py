@@ -73,6 +73,7 @@ def test_claude_shape_is_sorted_by_display_name() -> None:
         "owned_by": "anthropic",
         "display_name": "Claude Sonnet 4.6",
         "created_at": "2026-02-17T00:00:00Z",
+        "lifecycle": "active",
         "max_input_tokens": 1_000_000,
         "max_tokens": 64_000,
     }
@@ -82,6 +83,7 @@ def test_claude_shape_is_sorted_by_display_name() -> None:
         "type": "model",
         "display_name": "aaa",
         "created_at": "1970-01-01T00:00:00Z",
+        "lifecycle": "active",
         "max_input_tokens": 200_000,
         "max_tokens": 64_000,
     }
