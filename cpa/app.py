@@ -36,6 +36,7 @@ from cpa.testing.mock import serve_mock
 from cpa.types import Scheduler
 from cpa.upstream.client import UpstreamClients, open_clients
 from cpa.upstream.executor import UpstreamSettings, executors
+from cpa.upstream.proxies import DIRECT_VALUES
 from cpa.version import VERSION
 
 log = get_logger()
@@ -82,12 +83,18 @@ class App:
     _builder: "RuntimeBuilder"
     _secrets: KnownSecrets
     _sink: LogSink | None
+    _reloading: trio.Lock = attrs.field(factory=trio.Lock, init=False)
 
     async def reload(self) -> None:
-        """Read the configuration again and swap it in whole; a broken one changes nothing and is reported."""
-        path = self.options.config
-        if path is None:
-            return
+        """Read the configuration again and swap it in whole; a broken one changes nothing and is reported.
+
+        One at a time: a file that was read earlier never replaces one that was read later.
+        """
+        if self.options.config is not None:
+            async with self._reloading:
+                await self._reload(self.options.config)
+
+    async def _reload(self, path: Path) -> None:
         try:
             loaded = await reload(path, self.loaded)
         except ConfigError as exc:
@@ -97,7 +104,8 @@ class App:
         if loaded is None:
             return
         old, new = self.loaded.config, loaded.config
-        self._secrets.replace(secrets_of(new))
+        # Requests that run on use the old ones, and a key that was taken out of use here is still a key.
+        self._secrets.replace((*secrets_of(old), *secrets_of(new)))
         self.state.runtime = self._builder.build(new)
         self.server.limits = new.limits
         self.state.request_logs.configure(request_log_settings(new))
@@ -109,8 +117,8 @@ class App:
         self.loaded = loaded
         await self._clients.retire_unused(proxy_settings(new))
         self.state.metrics.config_reloaded(ok=True)
-        for key in restart_keys_changed(old, new):
-            log.warning("config.restart_needed", key=key)
+        for setting in restart_needed(old, new):
+            log.warning("config.restart_needed", setting=setting)
         log.info("config.reloaded", changes=describe_changes(old, new))
         report(loaded)
 
@@ -354,19 +362,36 @@ def proxy_settings(config: Config) -> Iterator[tuple[str, str]]:
         yield credential.proxy_url, config.proxy_url
 
 
+def restart_needed(old: Config, new: Config) -> Iterator[str]:
+    """Keys whose new values are not in force: what depends on them was built once and outlives reloads."""
+    yield from restart_keys_changed(old, new)
+    if old.limits.connect_seconds != new.limits.connect_seconds:
+        yield "limits.connect-seconds"
+    if old.metrics.enabled != new.metrics.enabled:
+        yield "metrics.enabled"
+
+
 def secrets_of(value: object) -> Iterator[str]:
     """Every text of a configuration that its own repr keeps to itself, to be masked wherever it may turn up."""
     cls: Any = type(value)
     if attrs.has(cls):
         for field in attrs.fields(cls):
             inner = getattr(value, field.name)
-            yield from texts(inner) if field.repr is False else secrets_of(inner)
+            if field.repr is False:
+                yield from (text for text in texts(inner) if not is_keyword(field.name, text))
+            else:
+                yield from secrets_of(inner)
     elif isinstance(value, Mapping):
         for inner in value.values():
             yield from secrets_of(inner)
     elif isinstance(value, tuple):
         for inner in value:
             yield from secrets_of(inner)
+
+
+def is_keyword(attribute: str, text: str) -> bool:
+    """*text* is part of the configuration's language, not a value: masked, it would mangle words like "redirect"."""
+    return (attribute == "proxy_url" and text in DIRECT_VALUES) or (attribute == "headers" and text.startswith("$"))
 
 
 def texts(value: object) -> Iterator[str]:

@@ -41,11 +41,11 @@ def _from_key_entry(provider: str, entry: ProviderKeyEntry) -> Credential:
     parts = [entry.api_key, entry.base_url, entry.proxy_url]
     if provider != "vertex":
         parts += [entry.prefix, headers]
-    seed = f"id:{provider}:apikey:{_digest(provider, *parts)}"
+    index = ""
     if provider in ("gemini", "claude", "codex", "xai"):
-        seed = f"{provider}-api-key:{entry.base_url}+{entry.api_key}"
+        index = auth_index(f"{provider}-api-key:{entry.base_url}+{entry.api_key}")
     elif provider == "gemini-interactions":
-        seed = f"interactions-api-key:{entry.base_url}+{entry.api_key}"
+        index = auth_index(f"interactions-api-key:{entry.base_url}+{entry.api_key}")
     return Credential(
         id=f"{provider}:apikey:{_digest(provider, *parts)}",
         provider=provider,
@@ -59,7 +59,7 @@ def _from_key_entry(provider: str, entry: ProviderKeyEntry) -> Credential:
         headers=entry.headers,
         models=entry.models,
         excluded_models=entry.excluded_models,
-        index=auth_index(seed),
+        index=index,
     )
 
 
@@ -99,8 +99,12 @@ def auth_index(seed: str) -> str:
 
 
 def _numbered(credentials: Iterable[Credential]) -> Iterator[Credential]:
+    """Unique ids for equal identities; indexes for those whose index is made of the id."""
     seen: dict[str, int] = {}
     for credential in credentials:
         count = seen.get(credential.id, 0)
         seen[credential.id] = count + 1
-        yield attrs.evolve(credential, id=f"{credential.id}-{count}") if count else credential
+        if count and credential.provider == "gemini":  # the contract: of equal entries the first counts
+            continue
+        identifier = f"{credential.id}-{count}" if count else credential.id
+        yield attrs.evolve(credential, id=identifier, index=credential.index or auth_index(f"id:{identifier}"))

@@ -114,8 +114,10 @@ def described(entry: ModelEntry, known: ModelCard | None) -> ModelCard:
         card,
         display_name=entry.display_name or card.display_name,
         context_length=entry.max_context_length or card.context_length,
+        input_token_limit=0 if entry.max_context_length else card.input_token_limit,
         input_modalities=entry.input_modalities or card.input_modalities,
         output_modalities=entry.output_modalities or card.output_modalities,
+        type="openai-image" if entry.image else card.type,
     )
 
 

@@ -1,5 +1,6 @@
 """The built-in scheduler: each ready credential in turn."""
 
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -12,11 +13,13 @@ MAX_CURSORS = 4096
 class RoundRobin:
     """Advances one cursor per set of providers and model over candidates in the order of their ids.
 
+    A cursor is the id picked last, not a number: candidates come and go, and the turn goes on where it was.
+
     Strategies, cooldowns and affinity arrive with the credentials part; until then every strategy means this one.
     """
 
     def __init__(self) -> None:
-        self._cursors: OrderedDict[tuple[str, ...], int] = OrderedDict()
+        self._cursors: OrderedDict[tuple[str, ...], str] = OrderedDict()
 
     def pick(self, candidates: Sequence[Credential], *, model: str, strategy: str = "") -> Credential:
         """See `cpa.types.Scheduler`."""
@@ -24,8 +27,9 @@ class RoundRobin:
             return candidates[0]
         ordered = sorted(candidates, key=lambda credential: credential.id)
         key = (model, *sorted({credential.provider for credential in ordered}))
-        cursor = self._cursors.pop(key, 0)
-        self._cursors[key] = cursor + 1
+        after = bisect_right(ordered, self._cursors.pop(key, ""), key=lambda credential: credential.id)
+        picked = ordered[after % len(ordered)]
+        self._cursors[key] = picked.id
         if len(self._cursors) > MAX_CURSORS:
             self._cursors.popitem(last=False)
-        return ordered[cursor % len(ordered)]
+        return picked

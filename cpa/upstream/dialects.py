@@ -4,9 +4,11 @@ Pure: a dialect turns an `UpstreamCall` into a URL, headers and a body. Nothing 
 except what is named here and what the operator configured.
 """
 
+import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -18,7 +20,8 @@ from cpa.types import Operation, UpstreamCall
 from cpa.version import VERSION
 
 USER_AGENT = f"cpa/{VERSION}".encode()
-ANTHROPIC_BASE = "https://api.anthropic.com"
+ANTHROPIC_HOST = "api.anthropic.com"
+ANTHROPIC_BASE = f"https://{ANTHROPIC_HOST}"
 ANTHROPIC_VERSION = b"2023-06-01"
 GEMINI_BASE = "https://generativelanguage.googleapis.com"
 VERTEX_BASE = "https://aiplatform.googleapis.com"
@@ -26,6 +29,9 @@ XAI_BASE = "https://api.x.ai/v1"
 
 HeaderDict = dict[bytes, bytes]
 """Lower-case name to value; providers' requests need no repeated names."""
+
+_BETA = re.compile(r"[!-~]+")
+"""One name of `anthropic-beta`; what comes from a body could hold line breaks and end the header."""
 
 
 class Dialect(Protocol):
@@ -61,7 +67,10 @@ class OpenAIDialect:
 
     def headers(self, call: UpstreamCall) -> HeaderDict:
         """See `Dialect`."""
-        return bearer(call.credential)
+        headers = bearer(call.credential)
+        if call.stream:
+            headers[b"cache-control"] = b"no-cache"
+        return headers
 
     def body(self, call: UpstreamCall, headers: HeaderDict) -> tuple[bytes, ...]:
         """See `Dialect`."""
@@ -101,9 +110,10 @@ class ClaudeDialect:
 
     def headers(self, call: UpstreamCall) -> HeaderDict:
         """See `Dialect`."""
-        headers = bearer(call.credential)
-        if call.credential.base_url in ("", ANTHROPIC_BASE):
-            headers = {b"x-api-key": call.credential.api_key.encode()}
+        credential = call.credential
+        headers = bearer(credential)
+        if headers and is_anthropic(credential.base_url):
+            headers = {b"x-api-key": credential.api_key.encode()}
         headers[b"anthropic-version"] = client_header(call, b"anthropic-version") or ANTHROPIC_VERSION
         for name in (b"anthropic-beta", b"user-agent"):
             value = client_header(call, name)
@@ -113,17 +123,18 @@ class ClaudeDialect:
 
     def body(self, call: UpstreamCall, headers: HeaderDict) -> tuple[bytes, ...]:
         """``betas`` is no member of the wire format: its names join the header that means the same."""
-        if not any(has_member(piece, "betas") for piece in call.body):
+        # A search, because nearly no body has it. The pieces of a body are no JSON, only all of them together.
+        if not any(b'"betas"' in piece for piece in call.body):
             return call.body
-        body, raw = pop_member(b"".join(call.body), "betas")
-        if raw is None:
+        whole = b"".join(call.body)
+        if not has_member(whole, "betas"):
             return call.body
-        try:
-            betas = msgspec.json.decode(raw, type=list[str])
-        except (msgspec.DecodeError, msgspec.ValidationError):
-            raise MalformedRequest("betas: expected a list of strings", param="betas") from None
+        body, raw = pop_member(whole, "betas")
         known = headers.get(b"anthropic-beta", b"")
-        headers[b"anthropic-beta"] = b",".join(filter(None, (known, *(beta.encode() for beta in betas))))
+        listed = {name.strip() for name in known.split(b",")}
+        merged = b",".join(filter(None, (known, *(name for name in beta_names(raw or b"") if name not in listed))))
+        if merged:
+            headers[b"anthropic-beta"] = merged
         return (body,)
 
 
@@ -162,6 +173,24 @@ DIALECTS: Mapping[str, Dialect] = {
     "xai": CodexDialect(XAI_BASE),
 }
 """Provider key to its dialect; every other key is openai-compatible."""
+
+
+@lru_cache(maxsize=256)
+def is_anthropic(base_url: str) -> bool:
+    """Whether *base_url* is the vendor's own host, which takes another header than gateways do."""
+    return urlsplit(base_url or ANTHROPIC_BASE).hostname == ANTHROPIC_HOST
+
+
+def beta_names(raw: bytes) -> tuple[bytes, ...]:
+    """The names in the JSON list *raw*, each once. Raises: MalformedRequest."""
+    try:
+        betas = msgspec.json.decode(raw, type=list[str])
+    except ValueError:
+        raise MalformedRequest("betas: expected a list of strings", param="betas") from None
+    names = dict.fromkeys(name for beta in betas for part in beta.split(",") if (name := part.strip(" ")))
+    if not all(map(_BETA.fullmatch, names)):
+        raise MalformedRequest("betas: expected names without blanks and control characters", param="betas")
+    return tuple(name.encode() for name in names)
 
 
 def only_generate(call: UpstreamCall, path: str) -> str:

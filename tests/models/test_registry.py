@@ -1,0 +1,405 @@
+"""Which names clients may use, who serves each of them, and under which name the provider knows it."""
+
+import json
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cpa.config.load import parse_config
+from cpa.credentials.from_config import credentials_from_config
+from cpa.errors import NoCredential, UnknownModel
+from cpa.formats.models import claude_list, gemini_model, openai_list
+from cpa.formats.names import Format
+from cpa.models.catalogue import catalogue
+from cpa.models.registry import ModelRegistry, excluded
+from cpa.testing.fakes import FakeAnswer, FakeExecutor
+from cpa.types import Candidate, ModelResolver
+
+EXECUTOR = FakeExecutor(format=Format.OPENAI, answer=lambda call: FakeAnswer(()))
+
+
+def registry(text: str, *, without: Iterable[str] = ()) -> ModelRegistry:
+    """The models of the configuration *text*; providers in *without* have no executor."""
+    config = parse_config(text, file="test.yaml").config
+    credentials = credentials_from_config(config)
+    executors = {c.provider: EXECUTOR for c in credentials if c.provider not in without}
+    return ModelRegistry(credentials, executors, force_prefix=config.force_model_prefix)
+
+
+def compatible(name: str, *, keys: int = 1, extra: str = "", models: str) -> str:
+    """An entry of openai-compatibility with that many keys."""
+    entries = ", ".join(f"{{api-key: {name}-{index}}}" for index in range(keys))
+    return (
+        f"{{name: {name}, base-url: 'https://{name}.test', {extra} api-key-entries: [{entries}], models: [{models}]}}"
+    )
+
+
+def names(models: ModelRegistry) -> set[str]:
+    """What is listed."""
+    return {card.id for card in models.cards}
+
+
+def keys(candidates: Iterable[Candidate]) -> list[str]:
+    """Whose they are."""
+    return [candidate.credential.api_key for candidate in candidates]
+
+
+def served_as(models: ModelRegistry, name: str) -> list[str]:
+    """The provider's names of the model *name*."""
+    return [candidate.model for candidate in models.resolve(name)]
+
+
+# -- what a credential registers --
+
+
+@pytest.mark.parametrize(
+    ("text", "channel"),
+    [
+        ("claude-api-key: [{api-key: k}]", "claude"),
+        ("gemini-api-key: [{api-key: k}]", "gemini"),
+        ("interactions-api-key: [{api-key: k}]", "gemini"),
+        ("vertex-api-key: [{api-key: k}]", "gemini"),
+        ("codex-api-key: [{api-key: k, base-url: 'https://a.test'}]", "codex"),
+        ("xai-api-key: [{api-key: k, base-url: 'https://a.test'}]", "codex"),
+    ],
+)
+def test_key_without_models_serves_the_catalogue(text: str, channel: str) -> None:
+    """A key alone is a usable configuration."""
+    models = registry(text)
+    assert names(models) == {card.id for card in catalogue()[channel]}
+    for name in names(models):
+        assert served_as(models, name) == [name]
+
+
+def test_key_with_models_serves_exactly_those() -> None:
+    """The operator's list replaces the catalogue, it does not extend it."""
+    models = registry("claude-api-key: [{api-key: k, models: [{name: claude-sonnet-4-6, alias: sonnet}, {name: m}]}]")
+    assert names(models) == {"sonnet", "m"}
+    assert served_as(models, "sonnet") == ["claude-sonnet-4-6"]
+    assert served_as(models, "m") == ["m"]
+    with pytest.raises(UnknownModel):
+        models.resolve("claude-sonnet-4-6")  # its alias took its place
+
+
+def test_compatible_provider_without_models_serves_nothing() -> None:
+    """Nothing is known of it: there is no catalogue of it, and nobody asks it."""
+    models = registry(f"openai-compatibility: [{compatible('f', models='')}]")
+    assert models.cards == ()
+
+
+def test_several_entries_serve_one_upstream_model_under_several_names() -> None:
+    """Aliases are many to one."""
+    models = registry(
+        "openai-compatibility: ["
+        + compatible("f", models="{name: big, alias: a}, {name: big, alias: b}, {name: big}")
+        + "]"
+    )
+    assert names(models) == {"a", "b", "big"}
+    assert served_as(models, "a") == served_as(models, "b") == served_as(models, "big") == ["big"]
+
+
+def test_first_of_several_entries_under_one_alias_serves() -> None:
+    """They form a pool; until pools rotate, a credential is one candidate for one name and not two."""
+    models = registry(
+        "openai-compatibility: [" + compatible("f", models="{name: one, alias: smart}, {name: two, alias: smart}") + "]"
+    )
+    assert served_as(models, "smart") == ["one"]
+
+
+def test_one_name_at_two_credentials_may_mean_two_upstream_models() -> None:
+    """The alias belongs to the credential, so the request's model is settled with it."""
+    models = registry(
+        "openai-compatibility: ["
+        + compatible("f", models="{name: x-large, alias: big}")
+        + ","
+        + compatible("g", models="{name: 'vendor/y:free', alias: big}")
+        + "]"
+    )
+    assert {c.credential.label: c.model for c in models.resolve("big")} == {"f": "x-large", "g": "vendor/y:free"}
+
+
+def test_credential_whose_provider_has_no_executor_serves_nothing() -> None:
+    """A later part brings it; listing its models now would promise what fails."""
+    models = registry(
+        "interactions-api-key: [{api-key: k}]\nclaude-api-key: [{api-key: k}]", without=["gemini-interactions"]
+    )
+    assert models.providers() == ("claude",)
+    assert names(models) == {card.id for card in catalogue()["claude"]}
+
+
+# -- exclusions --
+
+
+@pytest.mark.parametrize(
+    ("model", "pattern", "expected"),
+    [
+        ("gpt-5", "gpt-5", True),
+        ("GPT-5", "gpt-5", True),
+        ("gpt-5.1", "gpt-5", False),
+        ("my-gpt-5", "gpt-5", False),
+        ("gpt-5.1", "gpt-*", True),
+        ("x-Preview", "*-preview", True),
+        ("x-preview-1", "*-preview", False),
+        ("a-haiku-b", "*haiku*", True),
+        ("haiku", "*haiku*", True),
+        ("a1b2c", "a*b*c", True),
+        ("acb", "a*b*c", False),
+        ("axb", "a.b", False),
+        ("a+b(c)", "a+b(c)", True),
+        ("line\nbreak", "line*", True),
+        ("", "", True),
+        ("x", "", False),
+    ],
+)
+def test_exclusion_patterns_match_whole_names_whatever_their_case(model: str, pattern: str, expected: bool) -> None:
+    """Only ``*`` is special."""
+    assert excluded(model, [pattern]) is expected
+    assert excluded(model, ["nothing", pattern]) is expected
+
+
+@given(st.text(max_size=20))
+def test_every_name_is_excluded_by_itself(model: str) -> None:
+    """Whatever characters it has; stars in it match themselves too."""
+    assert excluded(model, [model.lower()])
+
+
+def test_patterns_see_the_name_of_the_client_without_its_prefix() -> None:
+    """Proxy 2.3: after the alias, before the prefix."""
+    models = registry(
+        "claude-api-key: [{api-key: k, prefix: team, excluded-models: ['Hidden-*', 'upstream', 'team/*'],"
+        " models: [{name: a, alias: hidden-a}, {name: upstream, alias: shown}]}]"
+    )
+    assert names(models) == {"shown", "team/shown"}
+
+
+def test_catalogue_can_be_narrowed() -> None:
+    """The usual case: a key that is not allowed to use expensive models."""
+    models = registry("claude-api-key: [{api-key: k, excluded-models: ['*OPUS*']}]")
+    assert names(models) == {card.id for card in catalogue()["claude"] if "opus" not in card.id}
+
+
+@pytest.mark.parametrize(
+    "text", ["claude-api-key: [{%s}]", "openai-compatibility: [{name: f, %s, models: [{name: m}]}]"]
+)
+def test_star_alone_switches_a_credential_off(text: str) -> None:
+    """How management switches keys of the configuration off; its provider is not available then either."""
+    models = registry(text % "base-url: 'https://a.test', excluded-models: [x, '*']")
+    assert models.cards == ()
+    assert models.providers() == ()
+
+
+def test_exclusion_concerns_its_own_credential_only() -> None:
+    """Another key still serves the model."""
+    models = registry("claude-api-key: [{api-key: k1, excluded-models: ['*opus*']}, {api-key: k2}]")
+    assert keys(models.resolve("claude-opus-5")) == ["k2"]
+    assert keys(models.resolve("claude-sonnet-5")) == ["k1", "k2"]
+
+
+# -- prefixes --
+
+
+def test_prefix_adds_a_name_and_keeps_the_bare_one() -> None:
+    """Both are listed and mean the same upstream model."""
+    models = registry("claude-api-key: [{api-key: k, prefix: team, models: [{name: up, alias: a}]}]")
+    assert names(models) == {"team/a", "a"}
+    assert served_as(models, "team/a") == served_as(models, "a") == ["up"]
+
+
+def test_forced_prefix_removes_the_bare_name() -> None:
+    """Then only who knows the prefix can spend that credential's money; others are not concerned."""
+    text = (
+        "force-model-prefix: true\n"
+        "claude-api-key: [{api-key: k1, prefix: team, models: [{name: a}]}, {api-key: k2, models: [{name: b}]}]"
+    )
+    models = registry(text)
+    assert names(models) == {"team/a", "b"}
+    with pytest.raises(UnknownModel):
+        models.resolve("a")
+
+
+def test_forced_prefix_keeps_a_bare_name_that_equals_it() -> None:
+    """Proxy 2.3 says so."""
+    models = registry(
+        "force-model-prefix: true\nclaude-api-key: [{api-key: k, prefix: solo, models: [{name: solo}, {name: b}]}]"
+    )
+    assert names(models) == {"solo/solo", "solo", "solo/b"}
+
+
+def test_several_credentials_share_a_prefix() -> None:
+    """A prefix names a group; the bare name reaches the others as well."""
+    models = registry(
+        "claude-api-key: [{api-key: k1, prefix: team, models: [{name: a}]}, {api-key: k2, prefix: team,"
+        " models: [{name: a}]}, {api-key: k3, models: [{name: a}]}]"
+    )
+    assert keys(models.resolve("team/a")) == ["k1", "k2"]
+    assert keys(models.resolve("a")) == ["k1", "k2", "k3"]
+
+
+def test_prefix_belongs_to_its_credential_only() -> None:
+    """Nobody else answers to it."""
+    models = registry(
+        "claude-api-key: [{api-key: k1, prefix: team, models: [{name: a}]}, {api-key: k2, models: [{name: b}]}]"
+    )
+    with pytest.raises(UnknownModel):
+        models.resolve("team/b")
+
+
+# -- resolution --
+
+
+def test_names_are_case_sensitive() -> None:
+    """Proxy 2.1; upstream names differ by case only at some gateways."""
+    models = registry("claude-api-key: [{api-key: k, models: [{name: Big}]}]")
+    assert served_as(models, "Big") == ["Big"]
+    with pytest.raises(UnknownModel):
+        models.resolve("big")
+
+
+def test_unknown_model_is_named() -> None:
+    """The client sees which of its models nobody serves."""
+    with pytest.raises(UnknownModel) as caught:
+        registry("{}").resolve("nope")
+    assert caught.value.model == "nope"
+    assert caught.value.http_status == 400
+
+
+def test_providers_with_more_credentials_come_first_and_names_settle_ties() -> None:
+    """Proxy 2.4 step 4; within a provider the order of the file stays."""
+    models = registry(
+        "openai-compatibility: ["
+        + ", ".join(compatible(name, keys=count, models="{name: m}") for name, count in [("b", 1), ("c", 2), ("a", 1)])
+        + "]\nclaude-api-key: [{api-key: k, models: [{name: m}]}]"
+    )
+    assert keys(models.resolve("m")) == ["c-0", "c-1", "k", "a-0", "b-0"]
+
+
+def test_order_is_counted_per_model() -> None:
+    """A provider with many keys that do not serve this model is not large for it."""
+    models = registry(
+        "openai-compatibility: ["
+        + compatible("big", keys=3, models="{name: other}")
+        + ","
+        + compatible("big", models="{name: m}")
+        + ","
+        + compatible("small", keys=2, models="{name: m}")
+        + "]"
+    )
+    assert [c.credential.label for c in models.resolve("m")] == ["small", "small", "big"]
+
+
+def test_resolution_can_be_restricted_to_a_provider() -> None:
+    """Routers do that."""
+    models = registry(
+        "openai-compatibility: ["
+        + compatible("f", models="{name: m}")
+        + "]\nclaude-api-key: [{api-key: k, models: [{name: m}, {name: n}]}]"
+    )
+    assert keys(models.resolve("m", provider="claude")) == ["k"]
+    assert keys(models.resolve("m", provider="openai-compatible-f")) == ["f-0"]
+    with pytest.raises(NoCredential, match="auth_not_found"):
+        models.resolve("n", provider="openai-compatible-f")
+    with pytest.raises(UnknownModel):
+        models.resolve("nope", provider="claude")
+
+
+def test_providers_are_sorted_and_only_those_that_can_be_used() -> None:
+    """Plugins get this list."""
+    models = registry(
+        "openai-compatibility: ["
+        + compatible("z", models="{name: m}")
+        + ","
+        + compatible("off", extra="disabled: true,", models="{name: m}")
+        + "]\ngemini-api-key: [{api-key: k, excluded-models: ['*']}]\nclaude-api-key: [{api-key: k}]"
+    )
+    assert models.providers() == ("claude", "openai-compatible-z")
+
+
+def test_auto_is_the_newest_listed_model() -> None:
+    """Names settle ties, so that two runs agree."""
+    models = registry("claude-api-key: [{api-key: k}]\ngemini-api-key: [{api-key: k}]")
+    newest = max(models.cards, key=lambda card: (card.created, card.id))
+    assert newest.created > 0
+    assert models.resolve("auto") == models.resolve(newest.id)
+
+
+def test_auto_of_models_without_a_date_is_some_model() -> None:
+    """Compatible providers state none."""
+    models = registry("openai-compatibility: [" + compatible("f", models="{name: a}, {name: b}") + "]")
+    assert served_as(models, "auto") == ["b"]
+
+
+def test_auto_without_models_is_unknown() -> None:
+    """There is nothing to choose from."""
+    with pytest.raises(UnknownModel):
+        registry("{}").resolve("auto")
+
+
+def test_registry_does_not_change_with_what_it_was_made_of() -> None:
+    """It is a snapshot: running exchanges keep theirs over reloads."""
+    config = parse_config("claude-api-key: [{api-key: k, models: [{name: m}]}]", file="test.yaml").config
+    credentials = list(credentials_from_config(config))
+    executors = {"claude": EXECUTOR}
+    models = ModelRegistry(credentials, executors)
+    before = (models.cards, models.resolve("m"), models.providers())
+    credentials.clear()
+    executors.clear()
+    assert (models.cards, models.resolve("m"), models.providers()) == before
+    assert isinstance(models.cards, tuple)
+    assert isinstance(models.resolve("m"), tuple)
+    resolver: ModelResolver = models
+    assert resolver.resolve("m") == before[1]
+
+
+# -- cards --
+
+
+def test_cards_carry_the_catalogues_facts_under_the_clients_name() -> None:
+    """Limits are those of the model behind the alias."""
+    models = registry("claude-api-key: [{api-key: k, prefix: p, models: [{name: claude-sonnet-4-5, alias: sonnet}]}]")
+    known = next(card for card in catalogue()["claude"] if card.id == "claude-sonnet-4-5")
+    for name in ("sonnet", "p/sonnet"):
+        card = models.card(name)
+        assert card is not None
+        assert card.id == name
+        assert (card.display_name, card.created) == (known.display_name, known.created)
+        assert (card.input_tokens, card.output_tokens) == (known.input_tokens, known.output_tokens)
+    assert models.card("claude-sonnet-4-5") is None
+
+
+def test_what_the_operator_says_of_a_model_wins() -> None:
+    """In all three shapes of the listing, whichever of its numbers the catalogue states."""
+    models = registry(
+        "gemini-api-key: [{api-key: k, models: [{name: gemini-2.5-pro, alias: g, display-name: Ours,"
+        " max-context-length: 5000, input-modalities: [TEXT], output-modalities: [TEXT, IMAGE]}]}]"
+    )
+    card = models.card("g")
+    assert card is not None
+    assert card.display_name == "Ours"
+    assert card.output_modalities == ("TEXT", "IMAGE")
+    (listed,) = json.loads(openai_list(models.cards))["data"]
+    assert (listed["id"], listed["context_length"]) == ("g", 5000)
+    (listed,) = json.loads(claude_list(models.cards))["data"]
+    assert (listed["display_name"], listed["max_input_tokens"]) == ("Ours", 5000)
+    listed = json.loads(gemini_model(card))
+    assert (listed["name"], listed["displayName"], listed["inputTokenLimit"]) == ("models/g", "Ours", 5000)
+    assert listed["supportedInputModalities"] == ["TEXT"]
+
+
+def test_image_models_have_a_type_of_their_own() -> None:
+    """Proxy 2.3."""
+    models = registry("openai-compatibility: [" + compatible("f", models="{name: i, image: true}, {name: t}") + "]")
+    assert {card.id: card.type for card in models.cards} == {"i": "openai-image", "t": ""}
+
+
+def test_a_name_that_several_credentials_serve_is_listed_once() -> None:
+    """The first one's card, in the order of the file."""
+    models = registry(
+        "openai-compatibility: ["
+        + compatible("f", models="{name: m, display-name: First}")
+        + ","
+        + compatible("g", models="{name: m, display-name: Second}")
+        + "]"
+    )
+    assert [card.display_name for card in models.cards] == ["First"]
