@@ -17,6 +17,7 @@ from cpa.config.schema import Config
 from cpa.config.watch import describe_changes, reload, restart_keys_changed, watch_config
 from cpa.credentials.from_config import credentials_from_config
 from cpa.errors import ConfigError, CpaError
+from cpa.formats.redaction import is_secret_header_name
 from cpa.models.registry import ModelRegistry
 from cpa.observability.log import configure_logging, get_logger
 from cpa.observability.metrics import Metrics, NullMetrics, PrometheusMetrics
@@ -44,6 +45,8 @@ log = get_logger()
 DEMO_PROVIDER = "http://127.0.0.1:8318"
 """Where the demo configuration expects the mock provider; the demo puts its real address there."""
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+MIN_RANDOM_CHARS = 12
+"""Shorter values under harmless names are taken for settings; real keys have 20 and more."""
 FORCED_EXIT = 130
 """Exit code when a second signal ended the program at once."""
 
@@ -378,7 +381,7 @@ def secrets_of(value: object) -> Iterator[str]:
         for field in attrs.fields(cls):
             inner = getattr(value, field.name)
             if field.repr is False:
-                yield from (text for text in texts(inner) if not is_keyword(field.name, text))
+                yield from (text for text in texts(inner) if text not in DIRECT_VALUES)
             else:
                 yield from secrets_of(inner)
     elif isinstance(value, Mapping):
@@ -389,21 +392,21 @@ def secrets_of(value: object) -> Iterator[str]:
             yield from secrets_of(inner)
 
 
-def is_keyword(attribute: str, text: str) -> bool:
-    """*text* is part of the configuration's language, not a value: masked, it would mangle words like "redirect"."""
-    return (attribute == "proxy_url" and text in DIRECT_VALUES) or (attribute == "headers" and text.startswith("$"))
-
-
 def texts(value: object) -> Iterator[str]:
-    """All strings inside *value*."""
+    """The strings inside *value* that may be secret; of mappings (headers, plugin settings) not every one is."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from texts(inner)
+        for key, inner in value.items():
+            yield from (text for text in texts(inner) if is_secret_header_name(key) or looks_random(text))
     elif isinstance(value, tuple):
         for inner in value:
             yield from texts(inner)
+
+
+def looks_random(text: str) -> bool:
+    """Long and of letters and digits, as keys are; words, paths of types and the like are not worth mangling logs."""
+    return len(text) >= MIN_RANDOM_CHARS and any(map(str.isdigit, text)) and any(map(str.isalpha, text))
 
 
 def report(loaded: Loaded) -> None:

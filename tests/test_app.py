@@ -181,7 +181,7 @@ openai-compatibility:
     base-url: https://shown.test
     headers: {X-Key: header-gggg}
     api-key-entries: [{api-key: compat-hhhh, proxy-url: "http://u:pw-iiii@h.test"}]
-plugins: {configs: {shown: {enabled: true, token: plugin-jjjj, nested: {list: [plugin-kkkk]}}}}
+plugins: {configs: {shown: {enabled: true, token: plugin-jjjj, nested: {list: [plugin-kkkk-01], mode: careful-and-slow}}}}
 """
     found = {secret for secret in secrets_of(parse_config(text, file="test.yaml").config) if secret}
     assert {
@@ -195,8 +195,9 @@ plugins: {configs: {shown: {enabled: true, token: plugin-jjjj, nested: {list: [p
         "compat-hhhh",
         "http://u:pw-iiii@h.test",
         "plugin-jjjj",
-        "plugin-kkkk",
+        "plugin-kkkk-01",
     } <= found
+    assert "careful-and-slow" not in found
     assert not any(secret in ("shown", "https://shown.test", "X-Key") for secret in found)
 
 
