@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
+from time import time
 from typing import Any
 
 import attrs
@@ -148,7 +149,9 @@ class RuntimeBuilder:
         )
         for provider in {c.provider for c in credentials} - set(by_provider):
             log.warning("provider.unsupported", provider=provider, hint="its credentials are not used yet")
-        models = ModelRegistry(credentials, by_provider, force_prefix=config.force_model_prefix)
+        models = ModelRegistry(
+            credentials, by_provider, force_prefix=config.force_model_prefix, created_unix=int(time())
+        )
         plan = Plan.build(self.registrations)
         return Runtime(
             config=config,

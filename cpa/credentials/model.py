@@ -34,3 +34,7 @@ class Credential:
     excluded_models: tuple[str, ...] = ()
     disabled: bool = False
     index: str = ""
+
+    def secrets(self) -> tuple[str, ...]:
+        """What a provider was given and nobody else may see, should the provider repeat it."""
+        return (self.api_key, *(value for value in self.headers.values() if not value.startswith("$")))

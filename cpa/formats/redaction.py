@@ -9,13 +9,15 @@ than 2 → 1 and 1. Shorter secrets show nothing.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from urllib.parse import unquote_plus
 
 HIDDEN = "***"
 """Stands for values of which not even the ends are shown: passwords, private keys."""
 
+MIN_HIDDEN_CHARS = 6
+"""Shorter secrets would be found everywhere."""
 MAX_PASSES = 8
 """Of all patterns over one text, should one pass make work for the next."""
 
@@ -240,6 +242,18 @@ def _redact_once(text: str) -> str:
     if _found(_NAME_HINTS, low):
         text = _NAMES.sub(_name, text)
     return _redact_shapes(text, low)
+
+
+def hide(data: bytes, secrets: Iterable[str]) -> bytes:
+    """*data* with each of *secrets* masked, as it is and as JSON writes it; short ones are left alone."""
+    for secret in secrets:
+        if len(secret) < MIN_HIDDEN_CHARS:
+            continue
+        raw = secret.encode()
+        for form in (raw, raw.replace(b"\\", b"\\\\").replace(b'"', b'\\"')):
+            if form in data:
+                data = data.replace(form, mask(secret).encode())
+    return data
 
 
 def redact_body(body: bytes) -> bytes:

@@ -34,8 +34,15 @@ class ModelRegistry:
     """
 
     def __init__(
-        self, credentials: Iterable[Credential], executors: Mapping[str, Executor], *, force_prefix: bool = False
+        self,
+        credentials: Iterable[Credential],
+        executors: Mapping[str, Executor],
+        *,
+        force_prefix: bool = False,
+        created_unix: int = 0,
     ) -> None:
+        """*created_unix* stands for the age of models whose own nobody knows; strict clients want one. 0 = left out."""
+        self._created_unix = created_unix
         self._candidates: dict[str, list[Candidate]] = {}
         self._cards: dict[str, ModelCard] = {}
         self._providers: set[str] = set()
@@ -56,7 +63,13 @@ class ModelRegistry:
         # A second entry of one credential under one name is a pool; until pools rotate, its first entry serves.
         if all(other.credential is not candidate.credential for other in known):
             known.append(candidate)
-            self._cards.setdefault(name, attrs.evolve(card, id=name))
+            known_card = attrs.evolve(
+                card,
+                id=name,
+                created=card.created or self._created_unix,
+                owned_by=card.owned_by or candidate.credential.label,
+            )
+            self._cards.setdefault(name, known_card)
 
     @property
     def cards(self) -> tuple[ModelCard, ...]:

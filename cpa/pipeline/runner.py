@@ -32,6 +32,7 @@ from cpa.formats import headers as http
 from cpa.formats.headers import HeaderMap
 from cpa.formats.json import splice_model
 from cpa.formats.names import SAME_WIRE, Format
+from cpa.formats.redaction import hide
 from cpa.formats.streams import StreamReader, open_reader
 from cpa.pipeline.dispatch import ask, first_body, fold_body
 from cpa.pipeline.exchange import OUTCOMES, Event, Exchange, ModelRequest
@@ -159,12 +160,14 @@ class AnswerStream:
         exchange: Exchange,
         stages: ChunkStages | None,
         source: Format,
+        credential: Credential,
     ) -> None:
         self._answer = answer
         self._chunks = answer.chunks()
         self._exchange = exchange
         self._stages = stages
         self._source = source
+        self._credential = credential
         self._first = b""
         self._ended = False
         self.reader = reader
@@ -176,8 +179,9 @@ class AnswerStream:
         except UpstreamStreamError as exc:
             fault = self.reader.fault
             assert fault is not None
+            body = hide(fault.body, self._credential.secrets())
             raise UpstreamStatusError(
-                status=fault.status, headers=JSON_HEADERS, body=fault.body, provider_format=self._source
+                status=fault.status, headers=JSON_HEADERS, body=body, provider_format=self._source
             ) from exc
 
     def __aiter__(self) -> "AnswerStream":
@@ -203,7 +207,8 @@ class AnswerStream:
         while not self._ended:
             fault = self.reader.fault
             if fault is not None:
-                raise UpstreamStreamError(fault.message, status=fault.status, code=fault.code, frame=fault.frame)
+                frame = hide(fault.frame, self._credential.secrets())
+                raise UpstreamStreamError(fault.message, status=fault.status, code=fault.code, frame=frame)
             if self.reader.done:
                 self._ended = True
                 await self._answer.drain()
@@ -533,6 +538,7 @@ class Run:
             exchange=self.exchange,
             stages=stages,
             source=prepared.candidate.executor.format,
+            credential=prepared.candidate.credential,
         )
         await stream.prefetch()
         self.exchange.advance(Event.COMMIT)

@@ -69,7 +69,7 @@ class Responder:
             await self._start(status, headers)
 
     async def _start(self, status: int, headers: RawHeaders) -> None:
-        self.status = status
+        self.status = int(status)
         self.hold()
         await self.send({"type": "http.response.start", "status": status, "headers": [*headers, *CORS]})
 

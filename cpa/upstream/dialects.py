@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Protocol
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import msgspec
 
@@ -154,7 +154,12 @@ class GeminiDialect:
             action = "countTokens"
         # A model's name comes from a client or from the configuration: quoted, it cannot leave its place in the path.
         model = quote(call.model, safe="")
-        return f"{call.credential.base_url or self._default_base}{self._models_path}/{model}:{action}"
+        url = f"{call.credential.base_url or self._default_base}{self._models_path}/{model}:{action}"
+        if call.query and not call.stream:
+            fields = parse_qs(call.query.decode("latin-1"))
+            for alt in (fields.get("$alt") or fields.get("alt") or [])[:1]:
+                url += f"?$alt={quote(alt, safe='')}"
+        return url
 
     def headers(self, call: UpstreamCall) -> HeaderDict:
         """See `Dialect`."""

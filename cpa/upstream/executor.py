@@ -10,9 +10,11 @@ import httpx
 import trio
 
 from cpa.config.schema import Config
+from cpa.credentials.model import Credential
 from cpa.errors import CpaError, RawHeaders, UpstreamError, UpstreamProtocolError, UpstreamStatusError, UpstreamTimeout
 from cpa.formats.coding import CodingError, DecodedTooLarge, Decoder, codings
 from cpa.formats.names import Format
+from cpa.formats.redaction import hide
 from cpa.types import Executor, UpstreamCall, WireLog
 from cpa.upstream.client import CLOSE_GRACE_S, UpstreamClients, map_errors
 from cpa.upstream.dialects import DIALECTS, USER_AGENT, Dialect, HeaderDict, OpenAIDialect, configured_headers
@@ -185,7 +187,7 @@ class HttpExecutor:
             if call.log is not None:
                 call.log.attempt_response(response.status_code, lower_headers(response))
             if response.status_code >= 300:
-                raise await self._status_error(response, call.log)
+                raise await self._status_error(response, call.credential, call.log)
             idle_s = settings.stream_idle_s if call.stream else 0.0
             yield HttpAnswer(response, settings, call.log, started=started, idle_s=idle_s)
         finally:
@@ -218,7 +220,9 @@ class HttpExecutor:
         refuse_line_breaks(headers)
         return httpx.Request("POST", url, headers=list(headers.items()), stream=BufferStream(body)), body
 
-    async def _status_error(self, response: httpx.Response, log: WireLog | None) -> UpstreamStatusError:
+    async def _status_error(
+        self, response: httpx.Response, credential: Credential, log: WireLog | None
+    ) -> UpstreamStatusError:
         """The error that *response* is, with as much of its body as is kept."""
         body = bytearray()
         # Whatever is wrong with its body, it is still this error: cooldowns and clients go by the status.
@@ -227,7 +231,8 @@ class HttpExecutor:
                 body += piece
                 if len(body) >= self._settings.error_body_bytes:
                     break
-        kept = bytes(body[: self._settings.error_body_bytes])
+        # A provider that says which key it refuses must not say it to the client.
+        kept = hide(bytes(body[: self._settings.error_body_bytes]), credential.secrets())
         return UpstreamStatusError(
             status=response.status_code, headers=lower_headers(response), body=kept, provider_format=self.format
         )

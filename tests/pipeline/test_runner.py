@@ -468,6 +468,18 @@ async def test_an_error_before_the_first_frame_is_a_real_error_and_rotates() -> 
     assert result.body == delta("x") + STOP + DONE
 
 
+async def test_a_provider_that_repeats_its_key_in_a_stream_does_not_betray_it() -> None:
+    """Neither as the first event, which becomes an answer, nor later, when its frame is relayed."""
+    fault = b'data: {"error":{"message":"bad key sk-secret-0123456789","code":401}}\n\n'
+    for events, expected in (((fault,), UpstreamStatusError), ((delta("x"), fault), UpstreamStreamError)):
+        plain = candidate(streaming(*events))
+        mine = attrs.evolve(plain, credential=attrs.evolve(plain.credential, api_key="sk-secret-0123456789"))
+        with pytest.raises(expected) as caught:
+            await execute([mine], ask=request(stream=True))
+        told = caught.value.body if isinstance(caught.value, UpstreamStatusError) else caught.value.frame
+        assert b"bad key sk-s...6789" in told
+
+
 async def test_an_empty_stream_is_an_error() -> None:
     """A client must never take nothing for an answer."""
     with pytest.raises(UpstreamProtocolError) as caught:
