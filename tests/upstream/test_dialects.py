@@ -378,3 +378,15 @@ def test_repeated_header_of_the_client_is_copied_whole() -> None:
 def test_operators_values_are_text_in_utf8() -> None:
     """Names of teams are not ASCII everywhere."""
     assert configured_headers(call(headers={"X-Team": "größe"})) == {b"x-team": "größe".encode()}
+
+
+def test_another_alt_of_a_gemini_client_goes_on_under_its_unambiguous_name() -> None:
+    """Streams are always events, whatever the client's alt; the rest is the provider's to judge, safely quoted."""
+    for query, expected in (
+        (b"alt=json&key=k", "?$alt=json"),
+        (b"%24alt=media%26x", "?$alt=media%26x"),
+        (b"key=k", ""),
+    ):
+        asked = attrs.evolve(call("https://gw.test"), query=query)
+        assert GEMINI.url(asked).endswith(f":generateContent{expected}")
+        assert GEMINI.url(attrs.evolve(asked, stream=True)).endswith("?alt=sse")
