@@ -270,15 +270,17 @@ async def serve(
                 await watch_config(options.config, on_change=app.reload, digest=loaded.digest, task_status=task_status)
 
             await nursery.start(watch)
-        for address in app.addresses:
-            announce(f"listening on {address}")
-        code = await until_stopped(app)
+        # Before the announcement: who waits for that may send a signal at once, and SIGHUP kills whoever is unprepared.
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            for address in app.addresses:
+                announce(f"listening on {address}")
+            code = await until_stopped(app, signals)
         nursery.cancel_scope.cancel()
         return code
 
 
-async def until_stopped(app: App) -> int:
-    """Act on signals until the server has ended. Returns: the exit code."""
+async def until_stopped(app: App, signals: AsyncIterator[int]) -> int:
+    """Act on *signals* until the server has ended. Returns: the exit code."""
     code = 0
     async with trio.open_nursery() as nursery:
 
@@ -287,16 +289,15 @@ async def until_stopped(app: App) -> int:
             nursery.cancel_scope.cancel()
 
         nursery.start_soon(wait_for_end)
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            async for number in signals:
-                if number == signal.SIGHUP:
-                    await app.reload()
-                elif not app.server.draining:
-                    app.drain()
-                else:
-                    log.warning("server.stopped_at_once", signal=signal.Signals(number).name)
-                    code = FORCED_EXIT
-                    nursery.cancel_scope.cancel()
+        async for number in signals:
+            if number == signal.SIGHUP:
+                await app.reload()
+            elif not app.server.draining:
+                app.drain()
+            else:
+                log.warning("server.stopped_at_once", signal=signal.Signals(number).name)
+                code = FORCED_EXIT
+                nursery.cancel_scope.cancel()
     return code
 
 

@@ -96,14 +96,16 @@ class ModelCall:
 
     async def _run(self) -> None:
         try:
-            request = await self._admit()
+            principal, body = await self._admit()
         except CpaError as exc:
             await self._refuse(exc)
             return
-        self.request = request
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch, nursery.cancel_scope)
-            await self._serve(request, nursery)
+            try:
+                await self._serve(await self._understand(principal, body), nursery)
+            except CpaError as exc:
+                await self._fail(exc)
             nursery.cancel_scope.cancel()
 
     async def _watch(self, scope: trio.CancelScope) -> None:
@@ -116,8 +118,11 @@ class ModelCall:
                     scope.cancel()
                 return
 
-    async def _admit(self) -> ModelRequest:
-        """Guard, method, key, body: everything that does not need a provider. Raises: CpaError, ClientGone."""
+    async def _admit(self) -> tuple[Principal | None, bytes]:
+        """Guard, method, key, body. Returns: whose key it is, None when plugins are to say, and the body.
+
+        Raises: CpaError, ClientGone.
+        """
         head, runtime = self.head, self.runtime
         if runtime.guarded:
             raise Rejected(
@@ -136,10 +141,15 @@ class ModelCall:
         body = await read_body(head.headers, self.receive, runtime.config.limits)
         self._received = True
         self.record.request_body(body)
+        return principal, body
+
+    async def _understand(self, principal: Principal | None, body: bytes) -> ModelRequest:
+        """What the pipeline is to execute. Raises: CpaError."""
         if principal is None:
             principal = await self._ask_plugins(body)
-        request = self.route.parse(head, body)
-        return attrs.evolve(request, path=self.route.pattern, principal=principal.key, trace_id=self.trace_id)
+        request = self.route.parse(self.head, body)
+        self.request = attrs.evolve(request, path=self.route.pattern, principal=principal.key, trace_id=self.trace_id)
+        return self.request
 
     async def _ask_plugins(self, body: bytes) -> Principal:
         head = self.head
@@ -156,17 +166,15 @@ class ModelCall:
         return found
 
     async def _serve(self, request: ModelRequest, nursery: trio.Nursery) -> None:
+        """Raises: CpaError, which the client has not been told of yet."""
         self._keep_alive(request, nursery)
-        try:
-            async with open_answer(
-                request,
-                self.runtime.services,
-                observer=self,
-                wire_log=self.record if self.record.active else None,
-            ) as answer:
-                await self._deliver(answer)
-        except CpaError as exc:
-            await self._fail(exc)
+        async with open_answer(
+            request,
+            self.runtime.services,
+            observer=self,
+            wire_log=self.record if self.record.active else None,
+        ) as answer:
+            await self._deliver(answer)
 
     def attempt_started(self, credential: Credential) -> None:
         """See `cpa.types.AttemptObserver`."""
@@ -263,6 +271,8 @@ class ModelCall:
             retry_after_s=error.retry_after_s,
         )
         headers = JSON_TYPE
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers = (*JSON_TYPE, (b"allow", b"POST"))
         if isinstance(exc, NoCredential) and exc.retry_after_s:
             headers = (*JSON_TYPE, (b"retry-after", b"%d" % -(-exc.retry_after_s // 1)))
         return status, headers, body

@@ -25,6 +25,8 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 EXACT: Routes = {**routes_openai.ROUTES, **routes_responses.ROUTES, **routes_claude.ROUTES}
 MANAGEMENT = "/v0/management"
+PLAIN_PATHS = frozenset({"/healthz", "/metrics", "/v1/models", "/v1beta/models"})
+"""What the inner application serves and clients may write with a slash at its end."""
 QUIET_PATHS = frozenset({"/healthz", "/metrics"})
 """Asked every few seconds by machines; their access lines would drown the others."""
 
@@ -35,6 +37,11 @@ def find_route(path: str) -> ModelRoute | None:
     if route is None and routes_gemini.split(path) is not None:
         return routes_gemini.GEMINI
     return route
+
+
+def is_known(path: str) -> bool:
+    """Something is served at *path*."""
+    return path in PLAIN_PATHS or find_route(path) is not None
 
 
 class Gateway:
@@ -68,7 +75,7 @@ class Gateway:
                 await responder.end()
             elif route is not None:
                 status = await self._model(route, scope, receive, responder, peer)
-            elif find_route(path.rstrip("/")) is not None and path.endswith("/"):
+            elif path.endswith("/") and scope["raw_path"].endswith(b"/") and is_known(path.rstrip("/")):
                 await redirect(scope, responder)
             else:
                 await self._inner(scope, receive, with_cors(scope, responder))
@@ -162,7 +169,7 @@ async def refuse_websocket(receive: Receive, send: Send) -> None:
         {
             "type": "websocket.http.response.start",
             "status": 426,
-            "headers": [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))],
+            "headers": [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *CORS],
         }
     )
     await send({"type": "websocket.http.response.body", "body": body, "more_body": False})

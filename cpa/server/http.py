@@ -36,6 +36,7 @@ LOOPBACK = frozenset({"127.0.0.1", "::1"})
 def make_app(state: ServerState) -> QuartTrio:
     """The whole ASGI application for *state*."""
     app = QuartTrio("cpa.server", static_folder=None)
+    app.url_map.merge_slashes = False  # no redirects but the gateway's
     app.asgi_app = Gateway(app.asgi_app, state)  # type: ignore[method-assign,assignment,arg-type]  # Quart's way of middleware
 
     @app.route("/healthz", methods=["GET", "HEAD"])

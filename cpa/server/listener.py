@@ -3,16 +3,17 @@
 Hypercorn's own worker shields every write, so that a client that stops reading can be neither cancelled nor drained,
 and it restarts a timer task for every request. Here a connection only notes times; one sweep a second compares them
 with the limits, for all connections: no timer, task or scope per request. Hypercorn's parsers (HTTP/1.1, h2, h2c,
-WebSocket) and its ASGI glue are used as they are.
+WebSocket) are used as they are, but for what exchanges.py mends.
 """
 
-import errno
 import logging
+import ssl
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import attrs
+import h11
 import structlog
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
@@ -20,17 +21,15 @@ from hypercorn.config import Config as HypercornConfig
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.h11 import H11Protocol
-from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState, LifespanState
 
 from cpa.config.schema import Config, LimitsConfig
+from cpa.server.exchanges import SEND_PIECE_BYTES, Buffers, ExchangeTasks, Pause, Streams
 
 log = structlog.get_logger(__name__)
 
 RECV_BYTES = 64 << 10
-SEND_PIECE_BYTES = 256 << 10
-"""A larger write goes out in pieces, so that a slow client that does read shows progress to the sweep."""
 SWEEP_S = 1.0
 LAST_WORDS_S = 1.0
 """How long a refused client may take to receive the reason."""
@@ -38,7 +37,12 @@ MAX_HEAD_BYTES = 64 << 10
 """Agents send about 2 KiB; proxies in between add some. More than nginx's 32 KiB, less than an attack needs."""
 BACKLOG = 1024
 TLS_HANDSHAKE_S = 30.0
-HANGUPS = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN, errno.ECONNABORTED, errno.EBADF})
+LINGER_BYTES = 32 << 20
+LINGER_S = 5.0
+"""What a client still sends of a request that has its answer is read and dropped within these bounds: closing on unread
+data resets the connection, and many clients write all before they read the answer."""
+AHEAD_BYTES = 256 << 10
+"""What a client may send ahead of the answer that it waits for; one that sends more is treated as gone."""
 
 Listeners = list[Any]
 """Of `trio.SocketListener`, or with TLS of `trio.SSLListener`; trio's type variables cannot say either."""
@@ -66,6 +70,8 @@ class Connection:
     Attributes:
       idle_since, head_since, sending_since: Trio clock, None while it is not so. *head_since* is when the first byte of
         a request's head came.
+      waiting_since: of each message of an HTTP/2 exchange that waits for its client to take what came before.
+      closing: the last word was said; what still comes is dropped.
     """
 
     server: "ClientServer"
@@ -73,7 +79,10 @@ class Connection:
     idle_since: float | None = None
     head_since: float | None = None
     sending_since: float | None = None
+    waiting_since: dict[object, float] = attrs.field(factory=dict)
+    closing: bool = False
     protocol: ProtocolWrapper | None = None
+    _ahead: bytearray = attrs.field(factory=bytearray)
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _send_lock: trio.Lock = attrs.field(factory=trio.Lock)
     _holding: bool = False
@@ -107,7 +116,7 @@ class Connection:
             socket = stream.transport_stream.socket
         else:
             socket = stream.socket
-        async with TaskGroup() as tasks:
+        async with ExchangeTasks(self.waiting_since) as tasks:
             self.protocol = ProtocolWrapper(
                 self.server.app,
                 self.server.hypercorn,
@@ -120,24 +129,56 @@ class Connection:
                 self._on_event,
                 alpn,
             )
+            self._adapt()
             await self.protocol.initiate()
             self.idle_since = trio.current_time()
             await self._read()
 
+    def _adapt(self) -> None:
+        """Mend what Hypercorn's protocol does not do, after it was made and after it was changed for another."""
+        assert self.protocol is not None
+        inner = self.protocol.protocol
+        if isinstance(inner, H11Protocol):
+            inner.can_read = Pause(self._read_ahead)
+        elif not isinstance(inner.streams, Streams):
+            inner.streams, inner.stream_buffers = Streams(inner), Buffers(inner)
+            # Prior knowledge of HTTP/2 came as the head of a request that is none.
+            self.idle_since = trio.current_time() if inner.idle else None
+
     async def _read(self) -> None:
         protocol = self.protocol
         assert protocol is not None
-        while True:
-            try:
-                data = await self.stream.receive_some(RECV_BYTES)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                break
-            if not data:
-                break
-            if self.idle_since is not None and self.head_since is None and isinstance(protocol.protocol, H11Protocol):
-                self.head_since = trio.current_time()
-            await protocol.handle(RawData(bytes(data)))
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while not self.closing and (data := await self._receive()):
+                inner = protocol.protocol
+                if self.idle_since is not None and self.head_since is None and isinstance(inner, H11Protocol):
+                    self.head_since = trio.current_time()
+                await protocol.handle(RawData(data))
+                if protocol.protocol is not inner:
+                    self._adapt()
+        if self.closing:
+            await self._drop_rest()
         await protocol.handle(Closed())
+
+    async def _receive(self) -> bytes:
+        """The next bytes, empty at the end. Raises: trio.BrokenResourceError, trio.ClosedResourceError."""
+        if self._ahead:
+            data = bytes(self._ahead)
+            self._ahead.clear()
+            return data
+        return bytes(await self.stream.receive_some(RECV_BYTES))
+
+    async def _read_ahead(self) -> None:
+        """Keep what the client sends before its answer is complete; returns when it has left."""
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while len(self._ahead) < AHEAD_BYTES and (data := await self.stream.receive_some(RECV_BYTES)):
+                self._ahead += data
+
+    async def _drop_rest(self) -> None:
+        left = LINGER_BYTES
+        with trio.move_on_after(LINGER_S), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while left > 0 and (data := await self.stream.receive_some(RECV_BYTES)):
+                left -= len(data)
 
     async def _on_event(self, event: Event) -> None:
         """What Hypercorn's protocol wants done."""
@@ -182,28 +223,36 @@ class Connection:
     async def _hang_up(self) -> None:
         """Close in order: what was sent is delivered, then the reader sees the end and the connection ends."""
         assert self.protocol is not None
-        if isinstance(self.stream, trio.SocketStream):
-            # It may be gone, or somebody may be writing: either way the close below settles it.
-            with suppress(trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
-                await self.stream.send_eof()
-        await self.stream.aclose()
+        self.closing = True
+        await self._send_eof()
+        if not self._unread:
+            await self.stream.aclose()
         await self.protocol.handle(Closed())
 
+    @property
+    def _unread(self) -> bool:
+        """The client may still be writing a request whose answer it has; the reader will drop that."""
+        assert self.protocol is not None
+        inner = self.protocol.protocol
+        return isinstance(inner, H11Protocol) and inner.connection.their_state in (h11.SEND_BODY, h11.ERROR)
+
+    async def _send_eof(self) -> None:
+        if isinstance(self.stream, trio.SocketStream):
+            # It may be gone, or somebody may be writing: either way the close that follows settles it.
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+                await self.stream.send_eof()
+
     async def refuse(self, words: bytes) -> None:
-        """Say why and end the connection."""
+        """Say why and end the connection; the client's end is waited for, as in `_hang_up`."""
+        self.closing = True
         with trio.move_on_after(LAST_WORDS_S):
             try:
                 await self.stream.send_all(words)
-                await self._linger()
+                await self._send_eof()
+                await trio.sleep_forever()
             except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
                 log.debug("refusal.unheard")
         self.abort()
-
-    async def _linger(self) -> None:
-        """Close our side and wait for the client's: data that crosses a plain close would erase our last words."""
-        if isinstance(self.stream, trio.SocketStream):
-            await self.stream.send_eof()
-        await trio.sleep(LAST_WORDS_S)
 
 
 @attrs.define(eq=False)
@@ -271,7 +320,10 @@ class ClientServer:
             await trio.sleep(SWEEP_S)
             now, limits = trio.current_time(), self.limits
             for connection in list(self.connections):
-                if over(connection.sending_since, limits.send_idle_seconds, now):
+                waiting = min(connection.waiting_since.values(), default=None)
+                if over(connection.sending_since, limits.send_idle_seconds, now) or over(
+                    waiting, limits.send_idle_seconds, now
+                ):
                     log.info("client.stalled", seconds=limits.send_idle_seconds)
                     connection.abort()
                 elif over(connection.head_since, limits.header_seconds, now):
@@ -317,11 +369,21 @@ def make_server(app: ASGIFramework, config: Config) -> ClientServer:
 
 async def open_listeners(config: Config, *, host: str, port: int) -> Listeners:
     """Bound and listening sockets; several when *host* means several addresses. Raises: OSError, ssl.SSLError."""
-    context = hypercorn_config(config).create_ssl_context() if config.tls.enable else None
+    context = tls_context(config) if config.tls.enable else None
     plain = await trio.open_tcp_listeners(port, host=host or None, backlog=BACKLOG)
     if context is None:
         return list(plain)
     return [trio.SSLListener(listener, context, https_compatible=True) for listener in plain]
+
+
+def tls_context(config: Config) -> ssl.SSLContext:
+    """Raises: OSError that names both files, which those of the ssl module do not."""
+    try:
+        context = hypercorn_config(config).create_ssl_context()
+    except OSError as exc:  # ssl.SSLError is one
+        raise OSError(f"tls.cert {config.tls.cert} and tls.key {config.tls.key} cannot be used: {exc}") from exc
+    assert context is not None
+    return context
 
 
 def listen_addresses(listeners: Listeners, *, tls: bool) -> tuple[str, ...]:
