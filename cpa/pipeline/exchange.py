@@ -13,7 +13,7 @@ import attrs
 from cpa.errors import IllegalTransition, RawHeaders
 from cpa.formats.names import Format
 from cpa.pipeline.stage import Outcome
-from cpa.types import Operation, PluginId, TraceId
+from cpa.types import JsonValue, Operation, PluginId, TraceId
 
 
 class State(StrEnum):
@@ -84,6 +84,7 @@ class ModelRequest:
       principal: the client's key after authentication, or empty.
       trace_id: empty for executions that no HTTP request started.
       callers: plugins whose nested calls led here, outermost first.
+      extra_metadata: joins the metadata that plugins see, e.g. where a nested execution comes from.
     """
 
     format: Format
@@ -98,6 +99,7 @@ class ModelRequest:
     principal: str = attrs.field(default="", repr=False)
     trace_id: TraceId = NO_TRACE
     callers: tuple[PluginId, ...] = ()
+    extra_metadata: Mapping[str, JsonValue] = attrs.field(factory=dict)
 
 
 @attrs.define(eq=False)

@@ -54,7 +54,7 @@ def base_metadata(request: ModelRequest) -> JsonObject:
     for name, value in request.headers:
         if name == b"idempotency-key":
             metadata["idempotency_key"] = value.decode("latin-1")
-    return metadata
+    return metadata | dict(request.extra_metadata)
 
 
 def query_map(query: bytes) -> HeaderMap:

@@ -280,6 +280,10 @@ class Run:
             trace_id=request.trace_id,
             callers=request.callers,
             metadata=base_metadata(request),
+            headers=request.headers,
+            query=request.query,
+            path=request.path,
+            principal=request.principal,
         )
         self.observer = observer
         self.wire_log = wire_log

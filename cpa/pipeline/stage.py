@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from cpa.errors import RawHeaders
 from cpa.formats.headers import HeaderMap
 from cpa.types import JsonObject, PluginId, RequestId, TraceId
 
@@ -113,12 +114,20 @@ class Execution:
     Attributes:
       callers: plugins whose nested calls led here, outermost first.
       metadata: plugin-abi 6.11; a stage that wants to keep or change it takes a copy.
+      headers, query, path, principal: of the client's request, which nested calls of a stage inherit.
+      memory: what adapters keep for the length of the execution, e.g. the encoded form of a body that several plugins
+        get.
     """
 
     request_id: RequestId
     trace_id: TraceId
     callers: tuple[PluginId, ...] = ()
     metadata: JsonObject = attrs.field(factory=dict)
+    headers: RawHeaders = attrs.field(default=(), repr=False)
+    query: bytes = attrs.field(default=b"", repr=False)
+    path: str = ""
+    principal: str = attrs.field(default="", repr=False)
+    memory: dict[object, object] = attrs.field(factory=dict, repr=False, eq=False)
 
 
 @attrs.frozen(kw_only=True)
