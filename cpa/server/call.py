@@ -39,6 +39,7 @@ log = get_logger()
 CLIENT_CLOSED_REQUEST = 499
 """What logs and metrics call a client that left; it never reaches one."""
 JSON_TYPE: RawHeaders = ((b"content-type", b"application/json"),)
+KEPT_OPEN: RawHeaders = ((b"connection", b"keep-alive"),)
 CODEX_CLIENTS = ("codex desktop", "codex-tui", "codex_cli_rs", "codex_exec")
 """In User-Agent or Originator: clients that act on `response.failed` only (proxy 1.11)."""
 GUARD_BODY = (
@@ -216,7 +217,9 @@ class ModelCall:
         self._stream = answer.stream
         metrics.stream_opened()
         try:
-            await self._start(HTTPStatus.OK, (*STREAM_HEADERS, *without_type(answer.headers)))
+            # HTTP/2 forbids the header that HTTP/1 clients of event streams look for.
+            kept = KEPT_OPEN if self.head.http_version.startswith("1") else ()
+            await self._start(HTTPStatus.OK, (*STREAM_HEADERS, *kept, *without_type(answer.headers)))
             await self._relay(answer.stream, reshape)
             await responder.end()
         finally:

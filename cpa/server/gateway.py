@@ -100,6 +100,7 @@ class Gateway:
             query=scope["query_string"],
             headers=scope["headers"],
             peer=peer,
+            http_version=scope["http_version"],
         )
         record = self._state.request_logs.begin(
             method=head.method,

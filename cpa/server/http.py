@@ -5,6 +5,7 @@ from http import HTTPStatus
 
 from quart import Response, request
 from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from cpa.errors import RequestError
 from cpa.formats import headers as http
@@ -78,9 +79,16 @@ def make_app(state: ServerState) -> QuartTrio:
         denied = await refused(state, Format.GEMINI)
         return denied or single(Format.GEMINI, state, name)
 
-    @app.errorhandler(404)
-    async def not_found(error: Exception) -> Response:
-        return Response(b"", HTTPStatus.NOT_FOUND)
+    @app.errorhandler(HTTPException)
+    async def failed(error: HTTPException) -> Response:
+        """Unknown paths have an empty body by contract; for the rest the framework would answer in HTML."""
+        status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
+        if status == HTTPStatus.NOT_FOUND:
+            return Response(b"", status)
+        _, body = render_error(Format.OPENAI, status=status, message=error.name)
+        allowed = error.valid_methods if isinstance(error, MethodNotAllowed) else None
+        headers = {"Allow": ", ".join(sorted(allowed))} if allowed else {}
+        return Response(body, status, content_type=JSON, headers=headers)
 
     return app
 

@@ -19,6 +19,7 @@ class ClientHead:
       path: percent-decoded; ``query``: raw, without ``?``.
       headers: lower-case names, in order.
       peer: address of the socket's other end, never of a header.
+      http_version: ``1.0``, ``1.1`` or ``2``.
     """
 
     method: str
@@ -26,6 +27,7 @@ class ClientHead:
     query: bytes = attrs.field(default=b"", repr=False)
     headers: RawHeaders = attrs.field(default=(), repr=False)
     peer: str = ""
+    http_version: str = "1.1"
 
     def header(self, name: bytes) -> bytes:
         """The first header of that lower-case *name*, or empty."""
