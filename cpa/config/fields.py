@@ -16,6 +16,7 @@ from typing import TypeAlias, TypeVar
 import attrs
 
 from cpa.config.document import Document
+from cpa.config.inactive import inactive
 from cpa.config.nodes import (
     Entry,
     Findings,
@@ -88,21 +89,28 @@ class Section:
     known: list[str] = attrs.field(factory=list)
 
     def get(self, key: str, kind: Kind[T], default: T) -> T:
-        """The value of *key*; *default* when it is absent, null or unusable."""
-        place = self.place(key)
-        if place is None:
+        """The value of *key*; *default* when it is absent, null or unusable.
+
+        A key that nothing obeys yet gets a warning when its value is another than *default*.
+        """
+        entry = self._entry(key)
+        if entry is None:
             return default
+        place = self.at.member(entry)
         try:
-            return kind(place)
+            value = kind(place)
         except UnusableValue:
             return default
+        warning = inactive(place.path)
+        if warning is not None and value != default:
+            self.at.findings.warning(entry.line, place.path, warning)
+        return value
 
-    def place(self, key: str) -> At | None:
-        """Where the value of *key* stands; None when it is absent or null."""
+    def _entry(self, key: str) -> Entry | None:
         self.known.append(key)
         for entry in self.node.entries:
             if entry.key == key and not is_null(entry.node):
-                return self.at.member(entry)
+                return entry
         return None
 
     def has(self, key: str) -> bool:

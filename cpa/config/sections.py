@@ -1,5 +1,7 @@
 """Sections of the file other than providers and payload rules, and the whole file."""
 
+from pathlib import Path
+
 import attrs
 
 from cpa.config import kinds, providers
@@ -273,6 +275,12 @@ def _pipeline(keys: Section) -> PipelineConfig:
     return PipelineConfig(chains=keys.get("chains", _chains, ()))
 
 
+def _auth_dir(at: At) -> Path:
+    # Through the schema, so that the default is recognised as such when the file spells it out.
+    written = text("a path")(at)
+    return Config(auth_dir=Path(written)).auth_dir if written else Config().auth_dir
+
+
 def _image_generation(at: At) -> ImageGeneration:
     words = {item.value: item for item in ImageGeneration}
     return one_of(words)(at)
@@ -296,7 +304,7 @@ def _config(keys: Section) -> Config:
         workers=get("workers", integer(1, MAX_WORKERS), default.workers),
         trusted_proxies=get("trusted-proxies", list_of(kinds.network, "addresses"), ()),
         api_keys=get("api-keys", kinds.client_keys, ()),
-        auth_dir=get("auth-dir", text("a path"), "") or default.auth_dir,
+        auth_dir=get("auth-dir", _auth_dir, default.auth_dir),
         remote_management=get("remote-management", section(_remote_management), default.remote_management),
         ws_auth=get("ws-auth", boolean, default.ws_auth),
         debug=get("debug", boolean, default.debug),

@@ -60,7 +60,7 @@ def test_the_file_as_it_is_equals_an_empty_one() -> None:
 
 def test_every_example_in_it_is_valid() -> None:
     loaded = parse_config(uncommented(), file="example")
-    assert loaded.warnings == ()
+    assert [line for line in loaded.warnings if "accepted, but has no effect" not in line] == []
     config = loaded.config
     for field in attrs.fields(Config):
         value = getattr(config, field.name)

@@ -1,0 +1,94 @@
+"""Keys that are read and judged, but that nothing obeys in this version, each with the part that will make it work.
+
+The loader warns where such a key asks for something else than its default, and ``conf/config.example.yaml`` says
+"no effect yet" at each of them; tests compare both with this table, and the table with what the code reads. Whoever
+makes a key work removes its row here, its mark there, and its line in the README.
+
+Keys that never will have an effect (``ws-auth``, ``pprof``, ``quota-exceeded``, ``websockets`` and the panel's download
+settings: the contract says to accept and ignore them) are not in here, nor are those below ``plugins``, which matter
+only while ``plugins.enabled`` is true.
+"""
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+EXAMPLE_MARK: Final = "no effect yet"
+"""What the comment of such a key says in the example file."""
+
+_CREDENTIALS: Final = "credentials and scheduling"
+_MANAGEMENT: Final = "the management API"
+_PLUGINS: Final = "native plugins"
+_STATE: Final = "shared state"
+_TRANSLATION: Final = "translation"
+_USAGE: Final = "usage records"
+
+_KEY_LISTS = ("gemini-api-key", "claude-api-key", "codex-api-key", "xai-api-key", "vertex-api-key")
+_PROVIDER_LISTS = (*_KEY_LISTS, "openai-compatibility")
+
+INACTIVE: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "workers": _STATE,
+        "trusted-proxies": _MANAGEMENT,
+        "auth-dir": _CREDENTIALS,
+        "remote-management.allow-remote": _MANAGEMENT,
+        "remote-management.disable-control-panel": _MANAGEMENT,
+        "usage-statistics-enabled": _USAGE,
+        "redis-usage-queue-retention-seconds": _USAGE,
+        "request-retry": _CREDENTIALS,
+        "max-retry-credentials": _CREDENTIALS,
+        "max-retry-interval": _CREDENTIALS,
+        "disable-cooling": _CREDENTIALS,
+        "save-cooldown-status": _CREDENTIALS,
+        "transient-error-cooldown-seconds": _CREDENTIALS,
+        "max-cooldown-seconds": _CREDENTIALS,
+        "auth-auto-refresh-workers": _CREDENTIALS,
+        "routing.strategy": _CREDENTIALS,
+        "routing.session-affinity": _CREDENTIALS,
+        "routing.session-affinity-ttl": _CREDENTIALS,
+        "routing.session-affinity-priority-failback": _CREDENTIALS,
+        "streaming.bootstrap-retries": _CREDENTIALS,
+        "streaming.gemini-json-array": _TRANSLATION,
+        "disable-image-generation": _TRANSLATION,
+        "plugins.enabled": _PLUGINS,
+        "interactions-api-key": _TRANSLATION,
+        **{f"{name}[].weight": _CREDENTIALS for name in _KEY_LISTS},
+        "openai-compatibility[].api-key-entries[].weight": _CREDENTIALS,
+        **{f"{name}[].disable-cooling": _CREDENTIALS for name in _PROVIDER_LISTS},
+        **{f"{name}[].request-retry": _CREDENTIALS for name in _PROVIDER_LISTS},
+        **{f"{name}[].request-scoped-errors": _CREDENTIALS for name in _PROVIDER_LISTS},
+        "claude-api-key[].rebuild-mid-system-message": _TRANSLATION,
+        "openai-compatibility[].support-prompt-cache-key": _TRANSLATION,
+        **{f"{name}[].models[].force-mapping": _TRANSLATION for name in _PROVIDER_LISTS},
+        **{f"{name}[].models[].is-compat": _TRANSLATION for name in _PROVIDER_LISTS},
+        **{f"{name}[].models[].image": _TRANSLATION for name in _PROVIDER_LISTS},
+        **{f"{name}[].models[].thinking": _TRANSLATION for name in _PROVIDER_LISTS},
+        "oauth-model-alias": _CREDENTIALS,
+        "oauth-excluded-models": _CREDENTIALS,
+        "oauth-request-scoped-errors": _CREDENTIALS,
+        "payload": _TRANSLATION,
+        "state.backend": _STATE,
+        "state.url": _STATE,
+        "translation.report-losses": _TRANSLATION,
+        "translation.strict": _TRANSLATION,
+        "pipeline.chains": _TRANSLATION,
+    }
+)
+"""Key path to the part that it comes with. ``[]`` stands for every item of a list; keys below a listed one count as
+listed."""
+
+_EXCEPTIONS: Final = {"auth-dir": "except on where logs are kept"}
+"""What a listed key does all the same."""
+
+_INDEX = re.compile(r"\[\d+\]")
+
+
+def inactive(path: str) -> str | None:
+    """What to warn of when the key at *path* (``claude-api-key[0].weight``) is set; None when it works."""
+    key = _INDEX.sub("[]", path)
+    part = INACTIVE.get(key)
+    if part is None:
+        return None
+    exception = f" {_EXCEPTIONS[key]}" if key in _EXCEPTIONS else ""
+    return f"accepted, but has no effect in this version{exception} (comes with {part})"
