@@ -10,14 +10,17 @@ from pathlib import Path
 import trio
 
 from cpa.app import Options, StartError, load_demo, serve
-from cpa.config.load import Loaded, load_config
+from cpa.config.load import load_config
 from cpa.credentials.from_config import credentials_from_config
 from cpa.errors import ConfigError
 from cpa.formats.names import SAME_WIRE, Format
+from cpa.models.registry import offers
 from cpa.pipeline.plan import Plan
 from cpa.pipeline.stage import POLICIES, StageKind
 from cpa.pipeline.stream import NATIVE_IDENTITY
+from cpa.server.listener import tls_context
 from cpa.testing.mock import main as mock
+from cpa.upstream.dialects import dialect_of
 from cpa.version import VERSION
 
 CANNOT_START = 1
@@ -52,6 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StartError as exc:
         print(f"cpa: {exc}", file=sys.stderr)
         code = CANNOT_START
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; the interpreter must not complain when it flushes the rest.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
     return code
 
 
@@ -67,8 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     command = commands.add_parser("serve", help="run the proxy")
-    add_config(command)
-    command.add_argument("--demo", action="store_true", help="a ready configuration with the built-in mock provider")
+    add_config(command, demo="a ready configuration with the built-in mock provider")
     command.add_argument("--host", help="address to bind instead of the configured one")
     command.add_argument("--port", type=port, help="port to bind instead of the configured one; 0 = any free one")
     command.set_defaults(run=run_serve)
@@ -78,8 +84,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.set_defaults(run=run_check)
 
     command = commands.add_parser("plan", help="show what a request passes through, stage by stage")
-    add_config(command)
-    command.add_argument("--demo", action="store_true", help="of the demo instead of a file")
+    add_config(command, demo="of the demo instead of a file")
     formats = [fmt.value for fmt in Format]
     command.add_argument(
         "--from", dest="source", choices=formats, metavar="FORMAT", help=f"client: {', '.join(formats)}"
@@ -95,9 +100,10 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_config(command: argparse.ArgumentParser) -> None:
-    """The option that names the configuration file."""
-    command.add_argument(
+def add_config(command: argparse.ArgumentParser, *, demo: str = "") -> None:
+    """The option that names the configuration file; with *demo*, its help text, also the one to do without."""
+    group = command.add_mutually_exclusive_group()
+    group.add_argument(
         "--config",
         "-config",
         type=Path,
@@ -105,6 +111,8 @@ def add_config(command: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help=f"configuration file (default: $CPA_CONFIG, else {DEFAULT_CONFIG})",
     )
+    if demo:
+        group.add_argument("--demo", action="store_true", help=demo)
 
 
 def port(text: str) -> int:
@@ -134,6 +142,12 @@ def run_check(options: argparse.Namespace) -> int:
         return WRONG_INPUT
     for warning in loaded.warnings:
         print(f"warning: {warning}")
+    if loaded.config.tls.enable:
+        try:
+            tls_context(loaded.config)
+        except OSError as exc:
+            print(f"{options.config}: tls: expected a certificate and its key, got files that do not do: {exc}")
+            return WRONG_INPUT
     credentials = credentials_from_config(loaded.config)
     print(f"{options.config}: ok, {len(credentials)} credentials of {len({c.provider for c in credentials})} providers")
     return 0
@@ -147,24 +161,29 @@ def run_plan(options: argparse.Namespace) -> int:
     for kind in StageKind:
         entries = ", ".join(f"{entry.plugin_id} ({entry.priority})" for entry in plan.of(kind)) or "-"
         print(f"  {kind:<34} {POLICIES[kind]:<13} {entries}")
-    print_route(loaded, options.source, options.target)
+    print("routes:")
+    for source in Format:
+        for target in Format:
+            if options.source in (None, source) and options.target in (None, target):
+                print(f"  {source:<16} -> {target:<16} {route_text(source, target)}")
+    print("providers:")
+    for credential in credentials_from_config(loaded.config):
+        dialect = dialect_of(credential.provider)
+        if dialect is None:
+            print(f"  {credential.id:<44} not supported yet")
+        elif options.target in (None, dialect.format):
+            models = ", ".join(offer.id for offer in offers(credential)) or "no models"
+            print(f"  {credential.id:<44} {dialect.format:<8} {models}")
     return 0
 
 
-def print_route(loaded: Loaded, source: str | None, target: str | None) -> None:
-    """How bodies get from one protocol to another."""
-    print("routes:")
-    for left in Format:
-        for right in Format:
-            if source not in (None, left) or target not in (None, right):
-                continue
-            if (left, right) in NATIVE_IDENTITY:
-                route = "passes as bytes"
-            elif (left, right) in SAME_WIRE:
-                route = "passes as bytes, unless a plugin translates"
-            else:
-                route = "no translator"
-            print(f"  {left:<16} -> {right:<16} {route}")
+def route_text(source: Format, target: Format) -> str:
+    """How bodies get from a client's protocol to a provider's."""
+    if (source, target) in NATIVE_IDENTITY:
+        return "passes as bytes"
+    if (source, target) in SAME_WIRE:
+        return "passes as bytes, unless a plugin translates"
+    return "no translator"
 
 
 def run_mock(options: argparse.Namespace) -> int:

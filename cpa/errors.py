@@ -48,6 +48,8 @@ class CpaError(Exception):
     http_status: int = 500
     retryable: bool = False
     default_message: ClassVar[str] = "internal error"
+    public_message: ClassVar[str] = ""
+    """What clients are told instead of the message; empty = the message."""
 
     def __init__(self, message: str = "", *, code: str | None = None, http_status: int | None = None) -> None:
         super().__init__(message or self.default_message)
@@ -230,7 +232,12 @@ class UpstreamError(CpaError):
 
 
 class UpstreamConnectError(UpstreamError):
-    """No connection: refused, unresolved, TLS failure, proxy failure. Nothing was processed."""
+    """No connection: refused, unresolved, TLS failure, proxy failure. Nothing was processed.
+
+    The message names hosts and settings, which are the operator's business: clients get `public_message`.
+    """
+
+    public_message = "the provider cannot be reached"
 
 
 class UpstreamTimeout(UpstreamError):

@@ -51,7 +51,7 @@ TESTING_USERS = frozenset({"cpa.app", "cpa.cli"})
 
 DOORS: Mapping[str, tuple[str, ...]] = {
     "cffi": ("cpa.abi",),
-    "httpx": ("cpa.upstream", "cpa.host.callbacks"),
+    "httpx": ("cpa.upstream", "cpa.host.services_http"),
     "httpcore": ("cpa.upstream",),
     "socksio": ("cpa.upstream",),
     "quart": ("cpa.server", "cpa.app"),

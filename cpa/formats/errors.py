@@ -19,6 +19,8 @@ from cpa.types import JsonObject, JsonValue
 MAX_MESSAGE_CHARS = 2048
 """Longest message that reaches a client, as deployed proxies cut it."""
 MAX_FIELD_CHARS = 256
+DEFAULT_RETRY_AFTER_S = 1
+"""Told to clients with a 429 for which the provider names no time: without one Codex gives up for good."""
 _MAX_REDACTED_INPUT = 8 * MAX_MESSAGE_CHARS
 
 JSON_TYPE = b"application/json"
@@ -285,19 +287,26 @@ def render_upstream_error(
 ) -> ErrorReply:
     """A provider's error answer for a client.
 
-    Same protocol on both sides, and a body that is JSON: status and body pass byte for byte. Otherwise the error is
-    read and written again in the client's protocol; Claude clients always get Claude's shape. Retry hints are kept,
-    or made from what the body says.
+    Same protocol on both sides, and a body that is JSON: status and body pass byte for byte, unless there are secrets
+    in the body. Otherwise the error is read and written again in the client's protocol; Claude clients always get
+    Claude's shape. Retry hints are kept, or made from what the body says; a 429 always has one.
     """
     error = read_error(status, headers, body)
     kept = [(name, value) for name, value in headers if name in _KEPT_HEADERS]
-    if error.retry_after_s is not None and not any(name.startswith(b"retry-after") for name, _ in kept):
+    hinted = any(name.startswith(b"retry-after") for name, _ in kept)
+    if error.retry_after_s is not None and not hinted:
         kept.append((b"retry-after", b"%d" % -(-error.retry_after_s // 1)))
+        hinted = True
     if 400 <= status <= 599 and (client, provider) in SAME_WIRE and _fits(client, body):
         content_type = next((value for name, value in headers if name == b"content-type"), JSON_TYPE)
-        return ErrorReply(status=status, headers=((b"content-type", content_type), *kept), body=body)
-    status, rendered = error_object(client, error)
-    return ErrorReply(status=status, headers=((b"content-type", JSON_TYPE), *kept), body=encode(rendered))
+        body = redact_json(body)
+    else:
+        content_type = JSON_TYPE
+        status, rendered = error_object(client, error)
+        body = encode(rendered)
+    if status == HTTPStatus.TOO_MANY_REQUESTS and not hinted:
+        kept.append((b"retry-after", b"%d" % DEFAULT_RETRY_AFTER_S))
+    return ErrorReply(status=status, headers=((b"content-type", content_type), *kept), body=body)
 
 
 _KEPT_HEADERS = frozenset({b"retry-after", b"retry-after-ms", b"x-should-retry"})
@@ -416,7 +425,7 @@ _SECRETS = (
     (re.compile(r"\bAIza[A-Za-z0-9_\-]{8,}"), "[redacted]"),
     (re.compile(r"\bya29\.[A-Za-z0-9_\-.]+"), "[redacted]"),
     (re.compile(r"\bAKIA[A-Z0-9]{12,}"), "[redacted]"),
-    (re.compile(r"\beyJ[A-Za-z0-9_\-]{6,}\.[A-Za-z0-9_\-.]+"), "[redacted]"),
+    (re.compile(r"\beyJ[A-Za-z0-9_\-]{6,}(?:\.[A-Za-z0-9_\-.]+)?"), "[redacted]"),
     (re.compile(r"://[^\s/@\"'<>]{1,256}@"), "://[redacted]@"),
     (
         re.compile(
@@ -431,7 +440,14 @@ _SECRETS = (
         ),
         r"\1[redacted]",
     ),
-    (re.compile(r"[A-Za-z0-9._%+\-]{1,64}@[A-Za-z0-9\-]{1,63}(?:\.[A-Za-z0-9\-]{1,63})+"), "[redacted]"),
+    (
+        re.compile(r"(?<![A-Za-z0-9._%+\-])[A-Za-z0-9._%+\-]++@[A-Za-z0-9\-]{1,63}(?:\.[A-Za-z0-9\-]{1,63})+"),
+        "[redacted]",
+    ),
+)
+_SECRET_NAME = re.compile(
+    r"(?i)(?:x-|x-goog-)?(?:api|access|private|secret)[-_ ]?key|(?:access|refresh|id|auth|bearer)[-_]token"
+    r"|(?:proxy-)?authorization|client[-_]secret|password|passwd"
 )
 
 
@@ -440,10 +456,48 @@ def redact(text: str) -> str:
 
     Cheap enough for errors (some 10 µs), not meant for the hot path.
     """
-    text = text[:_MAX_REDACTED_INPUT]
+    text = _blank(text[:_MAX_REDACTED_INPUT])
+    return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
+
+
+def redact_json(data: bytes) -> bytes:
+    """JSON, or a text, without what `redact` finds in its strings: the same object when there is nothing to hide.
+
+    Strings are looked at one by one, so that JSON stays JSON. Members with a telling name lose their text whole.
+    """
+    try:
+        value = decode(data)
+    except JsonError:
+        text = data.decode("utf-8", "surrogateescape")
+        blanked = _blank(text)
+        return data if blanked == text else blanked.encode("utf-8", "surrogateescape")
+    try:
+        cleaned = _cleaned(value)
+    except RecursionError:
+        text = data.decode("utf-8", "replace")
+        return data if _blank(text) == text else encode({"error": {"message": "[redacted]"}})
+    return data if cleaned == value else encode(cleaned)
+
+
+def _cleaned(value: JsonValue) -> JsonValue:
+    if isinstance(value, str):
+        return _blank(value)
+    if isinstance(value, list):
+        return [_cleaned(item) for item in value]
+    if isinstance(value, dict):
+        return {
+            _blank(name): "[redacted]"
+            if isinstance(item, str) and item and _SECRET_NAME.fullmatch(name)
+            else _cleaned(item)
+            for name, item in value.items()
+        }
+    return value
+
+
+def _blank(text: str) -> str:
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
-    return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
+    return text
 
 
 def _field(text: str) -> str:

@@ -4,9 +4,10 @@ import attrs
 import msgspec
 
 from cpa.errors import UpstreamProtocolError
-from cpa.formats.errors import WireError, error_object, read_error_value
+from cpa.formats.errors import WireError, error_object, read_error_value, redact, redact_json
 from cpa.formats.json import JsonError, decode, encode
 from cpa.formats.names import Format
+from cpa.formats.sse import parse_event
 from cpa.types import JsonValue
 
 _UNSET = msgspec.Raw(b"")
@@ -23,9 +24,9 @@ class StreamFault:
       status: 400..599, what the provider said or its error name means, else 502.
       message, code, type: as the provider wrote them, not redacted; code and type may be empty.
       body: the error as a JSON body of the provider's protocol, for an answer with the real status while nothing has
-        been sent to the client.
+        been sent to the client. Redacted.
       frame: the event as the provider sent it, with one blank line, for a stream that has begun; empty when it was no
-        event.
+        event. Redacted: with secrets in it, its data is written anew.
       error: the same in neutral form.
     """
 
@@ -113,6 +114,12 @@ def make_fault(fmt: Format, data: bytes, *, frame: bytes) -> StreamFault:
     except JsonError:
         value = {"message": data[:4096].decode("utf-8", "replace")}
     line_end = b"\r\n" if b"\r\n" in frame else b"\r" if b"\r" in frame else b"\n"
+    clean = redact_json(data)
+    if clean is not data:
+        name = redact(parse_event(frame).event).encode()
+        lines = [b"event: " + name] if name else []
+        lines += [b"data: " + line for line in clean.splitlines()]
+        frame = line_end.join(lines)
     return _fault(fmt, value, data, frame.strip(b"\r\n") + line_end * 2)
 
 
@@ -153,7 +160,7 @@ def _fault(fmt: Format, value: JsonValue, data: bytes, frame: bytes) -> StreamFa
         message=error.message,
         code=error.code,
         type=error.type,
-        body=_body(fmt, value, data, error),
+        body=redact_json(_body(fmt, value, data, error)),
         frame=frame,
         error=error,
     )

@@ -14,7 +14,7 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _LINE_BREAKS = re.compile(r"[\r\n\0]")
 
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
-_OURS = frozenset({"set-cookie", "content-length", "content-encoding", "x-cpa-trace-id"})
+_OURS = frozenset({"set-cookie", "content-length", "content-encoding", "x-cpa-trace-id", "date", "x-accel-buffering"})
 _REMOVED = _HOP_BY_HOP | _OURS
 _REMOVED_PREFIXES = (
     "proxy-",
@@ -83,12 +83,6 @@ def filter_response(raw: RawHeaders) -> tuple[tuple[bytes, bytes], ...]:
     """The headers of *raw* that may reach a client, order and repeats kept."""
     listed = _listed(_text(value) for name, value in raw if name.lower() == b"connection")
     return tuple((name, value) for name, value in raw if not _removed(name.decode("latin-1").lower(), listed))
-
-
-def filter_response_map(headers: Mapping[str, Sequence[str]]) -> HeaderMap:
-    """As `filter_response`, for the map that plugins see."""
-    listed = _listed(v for name, values in headers.items() if name.lower() == "connection" for v in values)
-    return {name: list(values) for name, values in headers.items() if not _removed(name.lower(), listed)}
 
 
 def _listed(values: Iterable[str]) -> frozenset[str]:

@@ -38,6 +38,7 @@ BEFORE_TERMINAL = "upstream stream closed before a terminal event (last event: {
 MAX_HELD_BYTES = 65536
 """Comments kept back before the first payload, so that an error can still get its real status; more are let through."""
 
+_STARTS = frozenset({"response.created", "response.in_progress", "response.queued"})
 _REPAIRED = frozenset({"response.completed", "response.done"})
 _ITEM_DONE = "response.output_item.done"
 _BARE_STARTS = (b"{", b"[")
@@ -84,12 +85,14 @@ class ResponsesReader:
         "_started",
         "done",
         "fault",
+        "substantial",
         "terminal",
     )
 
     def __init__(self, fmt: Format, *, max_event_bytes: int = MAX_SSE_EVENT_BYTES) -> None:
         self.terminal = False
         self.done = False
+        self.substantial = False
         self.fault: StreamFault | None = None
         self._format = fmt
         self._limit = max_event_bytes
@@ -124,15 +127,11 @@ class ResponsesReader:
         if not rest.strip(b"\r\n"):
             out = rest if self._started else b""
         else:
-            data = event_data(rest)
-            # Cut off in the middle of an event: the fragment is of no use to anybody.
-            whole = data is not None and (is_bare_json(rest) or data.strip() == b"[DONE]" or is_json(data))
-            out = self._relay(_closed(rest)) if whole else leading_blanks(rest)
+            event = closed_event(rest)
+            out = self._relay(event) if event else leading_blanks(rest)
             self._raise_failure()
         if self.fault is None and not self.terminal:
-            if self._started:
-                raise UpstreamProtocolError(BEFORE_TERMINAL.format(self._last_name()))
-            raise UpstreamProtocolError(BEFORE_PAYLOAD, code="empty_stream")
+            raise cut_short(self._last_name() if self._started else None)
         return out
 
     def next_sequence(self) -> int:
@@ -166,7 +165,7 @@ class ResponsesReader:
     def _frame(self, frame: bytes) -> bytes:
         """What the client gets of one frame: the same object when nothing changes."""
         data = event_data(frame)
-        if data is not None and self._started and _is_delta(frame, data):
+        if data is not None and self.substantial and _is_delta(frame, data):
             self._last = frame
             return frame
         if data is None or not data.strip():
@@ -192,10 +191,11 @@ class ResponsesReader:
             self.terminal = self.done = True
             if name in _REPAIRED:
                 frame = self._repaired(frame, data, seen)
-        return self._start(frame)
+        return self._start(frame, name)
 
-    def _start(self, frame: bytes) -> bytes:
+    def _start(self, frame: bytes, name: str = "") -> bytes:
         self._last = frame
+        self.substantial = self.substantial or name not in _STARTS
         if self._started:
             return frame
         self._started = True
@@ -310,9 +310,26 @@ def _cut(text: bytes) -> list[tuple[bytes, bytes]]:
     return frames
 
 
-def _closed(event: bytes) -> bytes:
-    """*event* with the blank line that the end of the stream cut off."""
-    return event.rstrip(b"\r\n") + b"\n\n"
+def closed_event(rest: bytes) -> bytes:
+    """What a stream ended with, given the blank line that it lacks; empty for a mere piece of an event.
+
+    A piece is of no use to anybody.
+    """
+    data = event_data(rest)
+    if data is None or not (is_bare_json(rest) or data.strip() == b"[DONE]" or is_json(data)):
+        return b""
+    return rest.rstrip(b"\r\n") + b"\n\n"
+
+
+def cut_short(last: str | None) -> UpstreamProtocolError:
+    """The error of a stream that ended before its terminal sign.
+
+    Args:
+      last: name of the last event, None when there was no payload at all.
+    """
+    if last is None:
+        return UpstreamProtocolError(BEFORE_PAYLOAD, code="empty_stream")
+    return UpstreamProtocolError(BEFORE_TERMINAL.format(last))
 
 
 def _is_delta(frame: bytes, data: bytes) -> bool:

@@ -15,12 +15,12 @@ from typing import Protocol
 import attrs
 import msgspec
 
-from cpa.errors import CpaError, UpstreamProtocolError
+from cpa.errors import CpaError
 from cpa.formats.errors import WireError, error_object, from_exception, redact, stream_code
 from cpa.formats.faults import Probe, StreamFault, bare_fault, has_error, is_nothing, make_fault, probe
-from cpa.formats.json import encode, is_json
+from cpa.formats.json import decode_members, encode
 from cpa.formats.names import Format
-from cpa.formats.responses_stream import BEFORE_PAYLOAD, BEFORE_TERMINAL, MAX_HELD_BYTES, ResponsesReader
+from cpa.formats.responses_stream import MAX_HELD_BYTES, ResponsesReader, closed_event, cut_short
 from cpa.formats.sse import (
     MAX_SSE_EVENT_BYTES,
     EventSplitter,
@@ -41,12 +41,15 @@ class StreamReader(Protocol):
     Attributes:
       terminal: the provider said that its answer is complete; the end of the stream is a clean end from now on.
       done: nothing will be relayed any more, the rest of the provider's stream need not be read.
+      substantial: something was relayed beyond the events with which every stream of the protocol begins. Until then
+        the answer may still turn out to be an error, whose status the client should get.
       fault: the provider reported an error inside the stream. The event itself is not relayed: while nothing was sent,
         answer with `fault.status` and `fault.body`; later write `fault.frame`, or `error_frames` when that is empty.
     """
 
     terminal: bool
     done: bool
+    substantial: bool
     fault: StreamFault | None
 
     def feed(self, data: bytes) -> bytes:
@@ -58,6 +61,9 @@ class StreamReader(Protocol):
 
     def finish(self) -> bytes:
         """The provider's stream has ended; return what is left for the client. Look at `fault` after.
+
+        Once `terminal` is set it may have ended in any way, a broken connection included: the answer is complete, and
+        what the client still has to get to see that is returned.
 
         Raises: UpstreamProtocolError, code ``empty_stream`` when there was no payload at all, otherwise when there was
           no terminal sign; the last event is named.
@@ -93,6 +99,7 @@ class Dialect:
       suspicious: whether a block has to be looked into; cheap, may be wrong only in saying yes.
       judge: what an event without error is. `name` is its type or event name.
       rewrite: bytes for the client, the same object when they do not change.
+      is_start: whether the data of an event belongs to the beginning that says nothing yet.
       completion: what the client gets at a clean end at which no event was the `LAST`.
     """
 
@@ -100,17 +107,21 @@ class Dialect:
     suspicious: Callable[[bytes], bool]
     judge: Callable[[bytes, Probe | None, str], Verdict]
     rewrite: Callable[[bytes], bytes] | None = None
+    is_start: Callable[[bytes], bool] = lambda data: False
     completion: bytes = b""
 
 
 class EventReader:
     """The `StreamReader` of Chat, Claude and Gemini."""
 
-    __slots__ = ("_dialect", "_held", "_last", "_splitter", "_started", "_suspicious", "done", "fault", "terminal")
+    __slots__ = (
+        "_dialect", "_held", "_last", "_splitter", "_started", "_suspicious", "done", "fault", "substantial", "terminal"
+    )  # fmt: skip
 
     def __init__(self, dialect: Dialect, *, max_event_bytes: int = MAX_SSE_EVENT_BYTES) -> None:
         self.terminal = False
         self.done = False
+        self.substantial = False
         self.fault: StreamFault | None = None
         self._dialect = dialect
         self._suspicious = dialect.suspicious
@@ -126,7 +137,7 @@ class EventReader:
         block = self._splitter.feed(data)
         if not block:
             return b""
-        if self._started and not self._suspicious(block):
+        if self.substantial and not self._suspicious(block):
             return self._pass_on(block)
         return self._look(block)
 
@@ -142,16 +153,12 @@ class EventReader:
         if not rest.strip(b"\r\n"):
             out = rest if self._started else b""
         else:
-            data = event_data(rest)
-            # Cut off in the middle of an event: the fragment is of no use to anybody.
-            whole = data is not None and (is_bare_json(rest) or data.strip() == b"[DONE]" or is_json(data))
-            out = self._look(rest.rstrip(b"\r\n") + b"\n\n") if whole else leading_blanks(rest)
+            event = closed_event(rest)
+            out = self._look(event) if event else leading_blanks(rest)
         if self.fault is not None:
             return out
         if not self.terminal:
-            if self._started:
-                raise UpstreamProtocolError(BEFORE_TERMINAL.format(self._last_name()))
-            raise UpstreamProtocolError(BEFORE_PAYLOAD, code="empty_stream")
+            raise cut_short(self._last_name() if self._started else None)
         if not self.done:
             self.done = True
             out += self._dialect.completion
@@ -173,9 +180,15 @@ class EventReader:
                 unchanged = False
             if passed:
                 out.append(passed)
+                if not self.substantial:
+                    self.substantial = self._says_something(event)
             if self.done:
                 return b"".join(out)
         return block if unchanged else b"".join(out)
+
+    def _says_something(self, event: bytes) -> bool:
+        data = event_data(event)
+        return data is not None and bool(data.strip()) and not self._dialect.is_start(data)
 
     def _event(self, event: bytes) -> bytes:
         data = event_data(event)
@@ -186,19 +199,19 @@ class EventReader:
         seen = probe(data)
         name = (seen.name if seen is not None else "") or parse_event(event).event
         if seen is not None and has_error(seen, name):
-            return self._end_with(make_fault(self._dialect.format, data, frame=event))
+            return self._end_with(make_fault(self._dialect.format, data, frame=self._rewritten(event)))
         verdict = self._dialect.judge(data, seen, name)
         if verdict is Verdict.DROPPED:
             return self._without_payload(event)
         if verdict is Verdict.LAST:
             if not self._started:
                 self.done = True
-                raise UpstreamProtocolError(BEFORE_PAYLOAD, code="empty_stream")
+                raise cut_short(None)
             self.done = True
         if verdict is not Verdict.PLAIN:
             self.terminal = True
         self._last = event
-        passed = self._dialect.rewrite(event) if self._dialect.rewrite is not None else event
+        passed = self._rewritten(event)
         if self._started:
             return passed
         self._started = True
@@ -207,8 +220,7 @@ class EventReader:
         return held + passed if held else passed
 
     def _without_payload(self, event: bytes) -> bytes:
-        if self._dialect.rewrite is not None:
-            event = self._dialect.rewrite(event)
+        event = self._rewritten(event)
         if self._started:
             return event
         self._held += event
@@ -217,6 +229,9 @@ class EventReader:
         held = bytes(self._held)
         self._held.clear()
         return held
+
+    def _rewritten(self, event: bytes) -> bytes:
+        return event if self._dialect.rewrite is None else self._dialect.rewrite(event)
 
     def _end_with(self, fault: StreamFault) -> bytes:
         self.fault = fault
@@ -263,6 +278,7 @@ def _chat_suspicious(block: bytes) -> bool:
 
 class _ChatChoice(msgspec.Struct, gc=False):
     finish_reason: msgspec.Raw = msgspec.Raw(b"")
+    delta: msgspec.Raw = msgspec.Raw(b"{}")
 
 
 _decode_choices = msgspec.json.Decoder(list[_ChatChoice]).decode
@@ -279,6 +295,29 @@ def _judge_chat(data: bytes, seen: Probe | None, name: str) -> Verdict:
     except (ValueError, RecursionError):
         return Verdict.PLAIN
     return Verdict.TERMINAL if any(not is_nothing(choice.finish_reason) for choice in choices) else Verdict.PLAIN
+
+
+def _chat_is_start(data: bytes) -> bool:
+    """Whether a chunk names a role at most; one without choices, as Azure begins its streams, says nothing either."""
+    seen = probe(data)
+    if seen is None:
+        return False
+    try:
+        choices = [] if is_nothing(seen.choices) else _decode_choices(seen.choices)
+        said = [
+            value
+            for choice in choices
+            for name, value in (("", choice.finish_reason), *decode_members(bytes(choice.delta)).items())
+            if name != "role"
+        ]
+    except (ValueError, RecursionError):
+        return False
+    return all(is_nothing(value) or bytes(value) == b"[]" for value in said)
+
+
+def _claude_is_start(data: bytes) -> bool:
+    seen = probe(data)
+    return seen is not None and seen.name in ("message_start", "ping")
 
 
 def _claude_suspicious(block: bytes) -> bool:
@@ -347,8 +386,16 @@ def _gemini_line(line: bytes) -> bytes:
 
 
 _DIALECTS = {
-    Format.OPENAI: Dialect(format=Format.OPENAI, suspicious=_chat_suspicious, judge=_judge_chat, completion=DONE_FRAME),
-    Format.CLAUDE: Dialect(format=Format.CLAUDE, suspicious=_claude_suspicious, judge=_judge_claude),
+    Format.OPENAI: Dialect(
+        format=Format.OPENAI,
+        suspicious=_chat_suspicious,
+        judge=_judge_chat,
+        is_start=_chat_is_start,
+        completion=DONE_FRAME,
+    ),
+    Format.CLAUDE: Dialect(
+        format=Format.CLAUDE, suspicious=_claude_suspicious, judge=_judge_claude, is_start=_claude_is_start
+    ),
     Format.GEMINI: Dialect(
         format=Format.GEMINI, suspicious=_gemini_suspicious, judge=_judge_gemini, rewrite=_gemini_frame
     ),

@@ -74,6 +74,16 @@ def end_frame(fmt: Format) -> bytes:
     return b""
 
 
+def ends_stream(fmt: Format, block: bytes) -> bool:
+    """Whether *block*, complete wire events, holds the mark that ends a stream, whatever its lines end with.
+
+    Only Chat has one; the others end with an event that is a unit, or without a word.
+    """
+    if fmt is not Format.OPENAI or b"[DONE]" not in block:
+        return False
+    return any((event_data(event) or b"").strip() == _DONE for event in split_events(block))
+
+
 def provider_units(fmt: Format, block: bytes) -> list[bytes]:
     """The units of *block*, complete wire events of a provider that speaks *fmt*, for `response.normalize_before`.
 

@@ -16,6 +16,9 @@ from cpa.types import Candidate, Executor
 CHANNELS: Mapping[str, str] = {"xai": "codex", "gemini-interactions": "gemini", "vertex": "gemini"}
 """Providers that share another one's catalogue."""
 
+IMAGE_TYPE = "openai-image"
+"""Type of models that make pictures; text routes do not offer them."""
+
 
 @attrs.frozen(kw_only=True)
 class Offer:
@@ -45,6 +48,7 @@ class ModelRegistry:
         self._created_unix = created_unix
         self._candidates: dict[str, list[Candidate]] = {}
         self._cards: dict[str, ModelCard] = {}
+        self._ages: dict[str, int] = {}  # as the catalogue knows them, nothing made up
         self._providers: set[str] = set()
         for credential in credentials:
             executor = executors.get(credential.provider)
@@ -70,6 +74,7 @@ class ModelRegistry:
                 owned_by=card.owned_by or candidate.credential.label,
             )
             self._cards.setdefault(name, known_card)
+            self._ages.setdefault(name, card.created)
 
     @property
     def cards(self) -> tuple[ModelCard, ...]:
@@ -85,9 +90,10 @@ class ModelRegistry:
         return tuple(sorted(self._providers))
 
     def resolve(self, model: str, *, provider: str = "") -> tuple[Candidate, ...]:
-        """See `cpa.types.ModelResolver`. ``auto`` is the newest listed model."""
-        if model == "auto" and self._cards:
-            model = max(self._cards.values(), key=lambda card: (card.created or 0, card.id)).id
+        """See `cpa.types.ModelResolver`. ``auto``, unless a model is called so, is the newest one that writes text."""
+        if model == "auto" and model not in self._candidates:
+            texts = [name for name, card in self._cards.items() if card.type != IMAGE_TYPE]
+            model = max(texts, key=lambda name: (self._ages.get(name, 0), name), default=model)
         candidates = self._candidates.get(model)
         if not candidates:
             raise UnknownModel(model)
@@ -130,7 +136,7 @@ def described(entry: ModelEntry, known: ModelCard | None) -> ModelCard:
         input_token_limit=0 if entry.max_context_length else card.input_token_limit,
         input_modalities=entry.input_modalities or card.input_modalities,
         output_modalities=entry.output_modalities or card.output_modalities,
-        type="openai-image" if entry.image else card.type,
+        type=IMAGE_TYPE if entry.image else card.type,
     )
 
 

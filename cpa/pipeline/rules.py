@@ -1,10 +1,15 @@
 """The runner's decisions that need no waiting: which failure rotates, what a client may see."""
 
+import re
 from urllib.parse import parse_qs
 
-from cpa.errors import RawHeaders, Rejected, UpstreamError, UpstreamStatusError
+from cpa.credentials.model import Credential
+from cpa.errors import RawHeaders, Rejected, UpstreamError, UpstreamProtocolError, UpstreamStatusError
 from cpa.formats import headers as http
+from cpa.formats.faults import bare_fault
 from cpa.formats.headers import HeaderMap
+from cpa.formats.names import Format
+from cpa.formats.redaction import hide
 from cpa.pipeline.exchange import ModelRequest
 from cpa.pipeline.stage import InterceptRequestResult, Outcome, Registration
 from cpa.types import JsonObject
@@ -14,6 +19,9 @@ ROTATING_STATUSES = frozenset({401, 402, 403, 408, 429})
 COMPLETION_STATUS = {Outcome.SUCCEEDED: 200, Outcome.CANCELED: 0}
 """Completion events of these outcomes carry a fixed status; the others that of their error."""
 DEFAULT_REJECTION_STATUS = 403
+ANSWER_HEAD_BYTES = 256
+ERROR_FIRST = re.compile(rb'\{\s*"error"\s*:\s*[{"]')
+"""An answer whose first member is a filled ``error`` is none; errors of the Responses protocol come later and null."""
 JSON_CONTENT_TYPE = (b"content-type", b"application/json")
 
 
@@ -22,6 +30,23 @@ def may_rotate(error: UpstreamError) -> bool:
     if isinstance(error, UpstreamStatusError):
         return error.status >= 500 or error.status in ROTATING_STATUSES
     return True
+
+
+def check_answer(fmt: Format, body: bytes, credential: Credential) -> None:
+    """Judge a complete answer that came with status 200.
+
+    Raises: UpstreamProtocolError when it is empty or no JSON; UpstreamStatusError when it is an error after all, which
+    some gateways send with 200.
+    """
+    start = body[:ANSWER_HEAD_BYTES].lstrip()
+    if not start:
+        raise UpstreamProtocolError("upstream answered with an empty body", code="empty_response")
+    if not start.startswith((b"{", b"[")):
+        raise UpstreamProtocolError("upstream answered with something else than JSON")
+    if ERROR_FIRST.match(start):
+        fault = bare_fault(fmt, body)
+        told = hide(fault.body, credential.secrets())
+        raise UpstreamStatusError(status=fault.status, headers=(JSON_CONTENT_TYPE,), body=told, provider_format=fmt)
 
 
 def rejection(result: InterceptRequestResult, entry: Registration) -> Rejected:

@@ -6,7 +6,7 @@ task in here; a cancelled caller cancels whatever is being awaited.
 """
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Protocol
 from uuid import uuid4
@@ -37,7 +37,15 @@ from cpa.formats.streams import StreamReader, open_reader
 from cpa.pipeline.dispatch import ask, first_body, fold_body
 from cpa.pipeline.exchange import OUTCOMES, Event, Exchange, ModelRequest
 from cpa.pipeline.plan import Plan
-from cpa.pipeline.rules import COMPLETION_STATUS, base_metadata, client_headers, may_rotate, query_map, rejection
+from cpa.pipeline.rules import (
+    COMPLETION_STATUS,
+    base_metadata,
+    check_answer,
+    client_headers,
+    may_rotate,
+    query_map,
+    rejection,
+)
 from cpa.pipeline.stage import (
     CompletionCall,
     Execution,
@@ -70,6 +78,11 @@ from cpa.types import (
 
 log = structlog.get_logger(__name__)
 
+START_HOLD_S = 2.0
+"""How long start events wait for what follows them (translation 4.1)."""
+TAIL_S = 10.0
+"""How long an answered stream may be silent before it counts as ended. Longer than translation 4.1's 2 s: when several
+choices were asked for, the first one's end is seen while others still think."""
 COMPLETION_WAIT_S = 5.0
 """How long an ended exchange waits for a place among the running completion events before it gives up, loudly."""
 FORMATS_WITH_MODEL_IN_BODY = frozenset({Format.OPENAI, Format.OPENAI_RESPONSE, Format.CODEX, Format.CLAUDE})
@@ -173,16 +186,22 @@ class AnswerStream:
         self.reader = reader
 
     async def prefetch(self) -> None:
-        """Have the first deliverable frames in hand. Raises: UpstreamError, when another attempt may still be made."""
-        try:
-            self._first = await self._advance()
-        except UpstreamStreamError as exc:
-            fault = self.reader.fault
-            assert fault is not None
+        """Have the first deliverable frames in hand. Raises: UpstreamError, when another attempt may still be made.
+
+        Start events say nothing yet: many failures come right behind them. As long as they are all there is, they are
+        held back for a moment, so that such a failure is answered with its own status.
+        """
+        block = await self._read()
+        with trio.move_on_after(START_HOLD_S):
+            while not (self.reader.substantial or self._ended or self.reader.fault):
+                block += await self._read()
+        fault = self.reader.fault
+        if fault is not None and not self.reader.substantial:
             body = hide(fault.body, self._credential.secrets())
             raise UpstreamStatusError(
                 status=fault.status, headers=JSON_HEADERS, body=body, provider_format=self._source
-            ) from exc
+            )
+        self._first = await self._through(block) or await self._advance()
 
     def __aiter__(self) -> "AnswerStream":
         return self
@@ -209,23 +228,34 @@ class AnswerStream:
             if fault is not None:
                 frame = hide(fault.frame, self._credential.secrets())
                 raise UpstreamStreamError(fault.message, status=fault.status, code=fault.code, frame=frame)
-            if self.reader.done:
-                self._ended = True
-                await self._answer.drain()
-                block = self.reader.finish()
-            else:
-                try:
-                    block = self.reader.feed(await self._chunks.__anext__())
-                except StopAsyncIteration:
-                    block = self.reader.finish()
-                    self._ended = self.reader.fault is None
-            if self._stages is not None:
-                block = await self._stages.feed(block) if block else b""
-                if self._ended:
-                    block += await self._stages.finish()
+            block = await self._through(await self._read())
             if block:
                 return block
         return b""
+
+    async def _read(self) -> bytes:
+        """The provider's next whole events; sets `_ended` at a clean end. Raises: UpstreamError."""
+        reader = self.reader
+        if reader.done:
+            await self._answer.drain()
+        elif reader.terminal:
+            # What may follow is an end mark or the usage. The answer is complete without: neither a provider that
+            # keeps the connection open nor one that breaks it can spoil it any more.
+            with trio.move_on_after(TAIL_S), suppress(StopAsyncIteration, UpstreamError):
+                return reader.feed(await self._chunks.__anext__())
+        else:
+            with suppress(StopAsyncIteration):
+                return reader.feed(await self._chunks.__anext__())
+        block = reader.finish()
+        self._ended = reader.fault is None
+        return block
+
+    async def _through(self, block: bytes) -> bytes:
+        """*block* after the chunk stages, with the client's end mark where they own it."""
+        if self._stages is None:
+            return block
+        block = await self._stages.feed(block) if block else b""
+        return block + await self._stages.finish() if self._ended else block
 
 
 @asynccontextmanager
@@ -248,11 +278,14 @@ async def open_answer(
         async with AsyncExitStack() as stack:
             await run.intercept_before()
             yield await run.attempt(candidates, stack)
+            run.attempt_ended(None)
     except Rejected as exc:
         run.settle(Event.REJECT, exc)
         raise
     except Exception as exc:
         run.settle(Event.FAIL, exc)
+        if isinstance(exc, CpaError):
+            run.attempt_ended(exc)
         raise
     finally:
         run.settle(Event.CANCEL)
@@ -291,6 +324,7 @@ class Run:
         self.headers = request.headers
         self.body = request.body
         self.error: BaseException | None = None
+        self._attempt: Credential | None = None
         self.started_at = datetime.now(UTC)
 
     async def route(self) -> tuple[Candidate, ...]:
@@ -371,30 +405,42 @@ class Run:
 
         Raises: the last provider's error when no candidate is left or the fault lies in the request.
         """
-        left = list(candidates)
+        left = self._routable(candidates)
         while True:
             candidate = await self._pick(left)
             left.remove(candidate)
             self.exchange.advance(Event.ATTEMPT)
+            self._attempt = candidate.credential
             if self.observer is not None:
                 self.observer.attempt_started(candidate.credential)
             try:
-                answer = await stack.enter_async_context(self._open_attempt(candidate))
-            except CpaError as exc:
-                self._attempt_ended(candidate, exc)
-                if not isinstance(exc, UpstreamError) or not left or not may_rotate(exc):
+                return await stack.enter_async_context(self._open_attempt(candidate))
+            except UpstreamError as exc:
+                if not left or not may_rotate(exc):
                     raise
+                self.attempt_ended(exc)
                 log.info("attempt.failed", provider=candidate.credential.provider, error=str(exc))
                 self.exchange.advance(Event.RETRY)
-            else:
-                self._attempt_ended(candidate, None)
-                return answer
 
-    def _attempt_ended(self, candidate: Candidate, error: CpaError | None) -> None:
+    def _routable(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Those of *candidates* whose protocol the client's can be carried to. Raises: NoTranslator when none is."""
+        source = self.request.format
+        if self.plan.of(StageKind.REQUEST_TRANSLATE):
+            return list(candidates)
+        found = [c for c in candidates if (source, c.executor.format) in SAME_WIRE]
+        if not found:
+            raise NoTranslator(source=source, target=candidates[0].executor.format, model=self.request.model)
+        return found
+
+    def attempt_ended(self, error: CpaError | None) -> None:
+        """Tell observer and log how the running attempt ended, once; a stream's ends with the stream."""
+        credential, self._attempt = self._attempt, None
+        if credential is None:
+            return
         if self.wire_log is not None and error is not None:
             self.wire_log.attempt_error(str(error))
         if self.observer is not None:
-            self.observer.attempt_ended(candidate.credential, error)
+            self.observer.attempt_ended(credential, error)
 
     async def _pick(self, left: Sequence[Candidate]) -> Candidate:
         """A plugin scheduler first (only the highest one), then the built-in one."""
@@ -438,6 +484,7 @@ class Run:
         if not self.request.stream:
             async with candidate.executor.open(call) as upstream:
                 body = await upstream.read()
+            check_answer(candidate.executor.format, body, candidate.credential)
             # The provider's connection is back in its pool before the client gets its first byte.
             yield await self._full(prepared, upstream.headers, body)
             return

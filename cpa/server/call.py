@@ -14,6 +14,7 @@ from cpa.errors import (
     RawHeaders,
     Rejected,
     RequestError,
+    UpstreamError,
     UpstreamStatusError,
     UpstreamStreamError,
 )
@@ -39,9 +40,12 @@ log = get_logger()
 CLIENT_CLOSED_REQUEST = 499
 """What logs and metrics call a client that left; it never reaches one."""
 JSON_TYPE: RawHeaders = ((b"content-type", b"application/json"),)
+REQUEST_IDS = frozenset({b"request-id", b"x-request-id", b"openai-request-id", b"anthropic-request-id"})
+"""Headers by which a vendor's support finds a failed request."""
 KEPT_OPEN: RawHeaders = ((b"connection", b"keep-alive"),)
 CODEX_CLIENTS = ("codex desktop", "codex-tui", "codex_cli_rs", "codex_exec")
 """In User-Agent or Originator: clients that act on `response.failed` only (proxy 1.11)."""
+OWN_STREAM_HEADERS = frozenset(name for name, _ in STREAM_HEADERS)
 GUARD_BODY = (
     b'{"error":"unsafe_example_api_key","message":"the configuration still holds a client key of the example file '
     b'(your-api-key-1, -2 or -3): replace it in api-keys, the server picks the change up by itself"}'
@@ -73,14 +77,17 @@ class ModelCall:
     _credential: Credential | None = None
     _stream: AnswerStream | None = None
     _received: bool = False
+    _broken: int = 0
 
     def __attrs_post_init__(self) -> None:
         self.runtime = self.state.runtime
 
     @property
     def status(self) -> int:
-        """What logs and metrics say of it."""
-        return CLIENT_CLOSED_REQUEST if self.gone else self.responder.status
+        """What logs and metrics say of it: a stream that broke counts as what broke it, though its head said 200."""
+        if self.gone:
+            return CLIENT_CLOSED_REQUEST
+        return self._broken or self.responder.status
 
     async def run(self) -> None:
         """Serve the request. Only cancellation leaves this method as an exception."""
@@ -237,17 +244,26 @@ class ModelCall:
 
     async def _fail(self, exc: CpaError) -> None:
         """Tell the client in its own protocol: by status while that is open, else inside its stream."""
+        if isinstance(exc, UpstreamError):
+            log.warning("upstream.failed", provider=self.provider, error=str(exc), code=exc.code)
         if not self.responder.committed:
             status, headers, body = self._error_answer(exc)
             await self._whole(status, headers, body)
             return
-        log.warning("answer.broken", provider=self.provider, error=str(exc), code=exc.code)
+        self._broken = exc.http_status
         if self.request is not None and self.request.stream:
-            frames = exc.frame if isinstance(exc, UpstreamStreamError) else b""
-            await self.responder.write(frames or error_frames(self.route.format, exc, self._frame_context()))
+            await self.responder.write(self._error_frames(exc))
         else:
             await self.responder.write(self._error_answer(exc)[2])
         await self.responder.end()
+
+    def _error_frames(self, exc: CpaError) -> bytes:
+        """*exc* inside the client's stream: the provider's own event where the client understands it."""
+        context = self._frame_context()
+        frame = exc.frame if isinstance(exc, UpstreamStreamError) else b""
+        if frame and (not context.codex_client or b'"response.failed"' in frame):
+            return frame
+        return error_frames(self.route.format, public(exc), context)
 
     def _frame_context(self) -> FrameContext:
         named = (self.head.header(b"user-agent") + b" " + self.head.header(b"originator")).decode("latin-1").lower()
@@ -263,8 +279,8 @@ class ModelCall:
             return exc.http_status, exc.headers, exc.body
         if isinstance(exc, UpstreamStatusError):
             reply = render_upstream_error(fmt, Format(exc.provider_format), exc.status, exc.headers, exc.body)
-            return reply.status, reply.headers, reply.body
-        error = from_exception(exc)
+            return reply.status, self._upstream_headers(exc, reply.headers), reply.body
+        error = from_exception(public(exc))
         status, body = render_error(
             fmt,
             status=error.status,
@@ -280,6 +296,14 @@ class ModelCall:
             headers = (*JSON_TYPE, (b"retry-after", b"%d" % -(-exc.retry_after_s // 1)))
         return status, headers, body
 
+    def _upstream_headers(self, exc: UpstreamStatusError, own: RawHeaders) -> RawHeaders:
+        """*own* and what else of a provider's error answer the client may see: its request id always (proxy 1.16)."""
+        passed = http.filter_response(exc.headers)
+        if not self.runtime.config.passthrough_headers:
+            passed = tuple(pair for pair in passed if pair[0] in REQUEST_IDS)
+        names = {name for name, _ in own}
+        return (*own, *(pair for pair in passed if pair[0] not in names))
+
     async def _refuse(self, exc: CpaError) -> None:
         """Answer a request that never reached the pipeline, whose body may still be on its way."""
         status, headers, body = self._error_answer(exc)
@@ -289,10 +313,13 @@ class ModelCall:
         # The answer goes out complete by its length; the exchange ends only after the rest of the request was dropped.
         responder = self.responder
         length = (b"content-length", b"%d" % len(body))
-        await self._start(status, (*headers, length, (b"connection", b"close")))
+        first_version = self.head.http_version.startswith("1")
+        last = ((b"connection", b"close"),) if first_version else ()
+        await self._start(status, (*headers, length, *last))
         await responder.write(body)
         self.record.response_chunk(body)
-        if await linger(self.receive):
+        if await linger(self.receive) or not first_version:
+            # Over HTTP/2 the end of the exchange resets its stream, and only that.
             await responder.end()
         else:
             self.abort()
@@ -322,5 +349,10 @@ def with_default_type(headers: RawHeaders) -> RawHeaders:
 
 
 def without_type(headers: RawHeaders) -> RawHeaders:
-    """*headers* without content type: a stream is an event stream, whatever a provider called it."""
-    return tuple(pair for pair in headers if pair[0] not in (b"content-type", b"cache-control"))
+    """*headers* without those that an event stream has of its own, whatever a provider called it."""
+    return tuple(pair for pair in headers if pair[0] not in OWN_STREAM_HEADERS)
+
+
+def public(exc: CpaError) -> CpaError:
+    """*exc* as clients may hear of it: without hosts and settings of the operator."""
+    return CpaError(exc.public_message, code=exc.code, http_status=exc.http_status) if exc.public_message else exc

@@ -31,17 +31,20 @@ QUIET_PATHS = frozenset({"/healthz", "/metrics"})
 """Asked every few seconds by machines; their access lines would drown the others."""
 
 
-def find_route(path: str) -> ModelRoute | None:
-    """The model route of *path*, or None."""
+def find_route(path: str, method: str) -> ModelRoute | None:
+    """The model route of *path*, or None. Ids of models may hold colons too: who reads one asks for no action."""
     route = EXACT.get(path)
-    if route is None and routes_gemini.split(path) is not None:
-        return routes_gemini.GEMINI
-    return route
+    if route is not None:
+        return route
+    found = routes_gemini.split(path)
+    if found is None or (method in ("GET", "HEAD") and found[1] not in routes_gemini.ACTIONS):
+        return None
+    return routes_gemini.GEMINI
 
 
 def is_known(path: str) -> bool:
     """Something is served at *path*."""
-    return path in PLAIN_PATHS or find_route(path) is not None
+    return path in PLAIN_PATHS or find_route(path, "POST") is not None
 
 
 class Gateway:
@@ -69,7 +72,7 @@ class Gateway:
         responder = Responder(send=send, hold=connection.hold)
         status = 0
         try:
-            route = find_route(path)
+            route = find_route(path, method)
             if method == "OPTIONS":
                 await responder.start(204, ())
                 await responder.end()

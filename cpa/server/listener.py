@@ -25,6 +25,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState, LifespanState
 
 from cpa.config.schema import Config, LimitsConfig
+from cpa.server.body import LINGER_BYTES, LINGER_S
 from cpa.server.exchanges import SEND_PIECE_BYTES, Buffers, ExchangeTasks, Pause, Streams
 
 log = structlog.get_logger(__name__)
@@ -37,10 +38,6 @@ MAX_HEAD_BYTES = 64 << 10
 """Agents send about 2 KiB; proxies in between add some. More than nginx's 32 KiB, less than an attack needs."""
 BACKLOG = 1024
 TLS_HANDSHAKE_S = 30.0
-LINGER_BYTES = 32 << 20
-LINGER_S = 5.0
-"""What a client still sends of a request that has its answer is read and dropped within these bounds: closing on unread
-data resets the connection, and many clients write all before they read the answer."""
 AHEAD_BYTES = 256 << 10
 """What a client may send ahead of the answer that it waits for; one that sends more is treated as gone."""
 

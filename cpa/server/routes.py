@@ -6,9 +6,10 @@ from typing import Protocol
 import attrs
 
 from cpa.errors import MalformedRequest, RawHeaders
-from cpa.formats.json import Head, read_head
+from cpa.formats.json import Head, StreamFlag, read_head
 from cpa.formats.names import Format
 from cpa.pipeline.exchange import ModelRequest
+from cpa.types import Operation
 
 
 @attrs.frozen(kw_only=True)
@@ -75,6 +76,24 @@ def model_head(body: bytes) -> Head:
     if not head.model:
         raise MalformedRequest("model: expected a non-empty string, got none", param="model", code="missing_model")
     return head
+
+
+def generation(fmt: Format, streams: Callable[[StreamFlag], bool]) -> Parse:
+    """A parser for protocols whose bodies name the model and say whether to stream; *streams* reads that flag."""
+
+    def parse(head: ClientHead, body: bytes) -> ModelRequest:
+        found = model_head(body)
+        return ModelRequest(
+            format=fmt,
+            operation=Operation.GENERATE,
+            model=found.model,
+            stream=streams(found.stream),
+            body=body,
+            headers=head.headers,
+            query=head.query,
+        )
+
+    return parse
 
 
 Routes = Mapping[str, ModelRoute]

@@ -3,22 +3,8 @@
 from cpa.formats.json import claude_streams
 from cpa.formats.names import Format
 from cpa.pipeline.exchange import ModelRequest
-from cpa.server.routes import ClientHead, ModelRoute, Routes, model_head
+from cpa.server.routes import ClientHead, ModelRoute, Routes, generation, model_head
 from cpa.types import Operation
-
-
-def parse_messages(head: ClientHead, body: bytes) -> ModelRequest:
-    """A Messages request; it streams if ``stream`` is present and not false."""
-    found = model_head(body)
-    return ModelRequest(
-        format=Format.CLAUDE,
-        operation=Operation.GENERATE,
-        model=found.model,
-        stream=claude_streams(found.stream),
-        body=body,
-        headers=head.headers,
-        query=head.query,
-    )
 
 
 def parse_count(head: ClientHead, body: bytes) -> ModelRequest:
@@ -37,7 +23,7 @@ def parse_count(head: ClientHead, body: bytes) -> ModelRequest:
 ROUTES: Routes = {
     route.pattern: route
     for route in (
-        ModelRoute(pattern="/v1/messages", format=Format.CLAUDE, parse=parse_messages),
+        ModelRoute(pattern="/v1/messages", format=Format.CLAUDE, parse=generation(Format.CLAUDE, claude_streams)),
         ModelRoute(pattern="/v1/messages/count_tokens", format=Format.CLAUDE, parse=parse_count),
     )
 }

@@ -3,24 +3,11 @@
 from cpa.formats import completions
 from cpa.formats.json import chat_streams
 from cpa.formats.names import Format
-from cpa.formats.units import end_frame, frame_unit, to_units
+from cpa.formats.units import end_frame, ends_stream, frame_unit, to_units
 from cpa.pipeline.exchange import ModelRequest
-from cpa.server.routes import ClientHead, ModelRoute, Routes, model_head
-from cpa.types import Operation
+from cpa.server.routes import ClientHead, ModelRoute, Routes, generation
 
-
-def parse_chat(head: ClientHead, body: bytes) -> ModelRequest:
-    """A Chat Completions request; it streams only if ``stream`` is literally true."""
-    found = model_head(body)
-    return ModelRequest(
-        format=Format.OPENAI,
-        operation=Operation.GENERATE,
-        model=found.model,
-        stream=chat_streams(found.stream),
-        body=body,
-        headers=head.headers,
-        query=head.query,
-    )
+parse_chat = generation(Format.OPENAI, chat_streams)
 
 
 def parse_completions(head: ClientHead, body: bytes) -> ModelRequest:
@@ -39,8 +26,7 @@ class CompletionsReshape:
         """See `Reshape`; chunks that say nothing in this protocol are dropped."""
         texts = (completions.from_chat_chunk(unit) for unit in to_units(Format.OPENAI, block))
         frames = b"".join(frame_unit(Format.OPENAI, text) for text in texts if text is not None)
-        end = end_frame(Format.OPENAI)
-        return frames + end if block.endswith(end) else frames
+        return frames + end_frame(Format.OPENAI) if ends_stream(Format.OPENAI, block) else frames
 
 
 CHAT = ModelRoute(pattern="/v1/chat/completions", format=Format.OPENAI, parse=parse_chat)

@@ -177,7 +177,13 @@ DIALECTS: Mapping[str, Dialect] = {
     "vertex": GeminiDialect(VERTEX_BASE, "/v1/publishers/google/models"),
     "xai": CodexDialect(XAI_BASE),
 }
-"""Provider key to its dialect; every other key is openai-compatible."""
+"""Provider key to its dialect; keys of openai-compatibility entries have `COMPATIBLE`."""
+COMPATIBLE: Dialect = OpenAIDialect()
+
+
+def dialect_of(provider: str) -> Dialect | None:
+    """How *provider* is asked; None for those that nobody here can ask."""
+    return COMPATIBLE if provider.startswith("openai-compat") else DIALECTS.get(provider)
 
 
 @lru_cache(maxsize=256)

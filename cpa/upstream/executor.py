@@ -17,7 +17,7 @@ from cpa.formats.names import Format
 from cpa.formats.redaction import hide
 from cpa.types import Executor, UpstreamCall, WireLog
 from cpa.upstream.client import CLOSE_GRACE_S, UpstreamClients, map_errors
-from cpa.upstream.dialects import DIALECTS, USER_AGENT, Dialect, HeaderDict, OpenAIDialect, configured_headers
+from cpa.upstream.dialects import COMPATIBLE, DIALECTS, USER_AGENT, Dialect, HeaderDict, configured_headers, dialect_of
 from cpa.upstream.transport import BufferStream
 
 DRAIN_S = 1.0
@@ -280,8 +280,7 @@ def parsed(url: str) -> httpx.URL:
 
 
 def executors(clients: UpstreamClients, settings: UpstreamSettings, providers: Iterable[str]) -> Mapping[str, Executor]:
-    """One executor per provider key of *providers* that has a dialect."""
-    made = {name: HttpExecutor(dialect, clients, settings) for name, dialect in DIALECTS.items()}
-    compatible = HttpExecutor(OpenAIDialect(), clients, settings)
-    made |= {name: compatible for name in providers if name.startswith("openai-compat")}
-    return made
+    """One executor per provider key: the fixed ones, and those of *providers* that have a dialect."""
+    by_dialect = {dialect: HttpExecutor(dialect, clients, settings) for dialect in (*DIALECTS.values(), COMPATIBLE)}
+    known = {provider: dialect_of(provider) for provider in (*DIALECTS, *providers)}
+    return {provider: by_dialect[dialect] for provider, dialect in known.items() if dialect is not None}

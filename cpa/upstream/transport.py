@@ -37,6 +37,10 @@ def make_tls_context() -> ssl.SSLContext:
     return context
 
 
+IDLE_CLOSE_RACE_S = 1.0
+"""A server's closing of an idle connection crosses our request within a round trip; satellites take 0.6 s."""
+
+
 class TrioTransport(httpx.AsyncBaseTransport):
     """Sends requests over pooled HTTP/1.1 connections.
 
@@ -100,12 +104,15 @@ class TrioTransport(httpx.AsyncBaseTransport):
         outgoing = encode_request(request)
         connection = self._pool.acquire(origin)
         if connection is not None:
+            started = trio.current_time()
             try:
                 return await self._exchange(connection, outgoing)
             except _NoAnswer as exc:
                 # The server closed the idle connection while our request was on its way: the one failure that says
-                # nothing about the request. A fresh connection cannot fail for that reason, so one retry is all.
-                if outgoing.buffers is None:
+                # nothing about the request. A fresh connection cannot fail for that reason, so one retry is all. A
+                # server that hangs up later has worked on the request, and would be paid twice.
+                late = trio.current_time() - started > IDLE_CLOSE_RACE_S
+                if late or outgoing.buffers is None:
                     raise exc.error from exc.error.__cause__
         connection = await self._connect(origin)
         try:

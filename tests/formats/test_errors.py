@@ -11,11 +11,12 @@ from cpa.formats.errors import (
     from_exception,
     read_error,
     redact,
+    redact_json,
     render_error,
     render_upstream_error,
     status_text,
 )
-from cpa.formats.names import Format
+from cpa.formats.names import SAME_WIRE, Format
 
 OPENAI_ROWS = [
     (400, 400, "invalid_request_error", None),
@@ -179,7 +180,7 @@ def test_any_body_becomes_an_error_in_any_protocol(status: int, body: bytes) -> 
 @pytest.mark.parametrize(
     ("client", "provider", "body"),
     [
-        (Format.OPENAI, Format.OPENAI, b'{"error": {"message": "sk-keep-as-it-is-1234", "x": 1.0}}'),
+        (Format.OPENAI, Format.OPENAI, b'{"error": {"message": "keep\\u0020 as it is", "x": 1.0}}'),
         (Format.OPENAI_RESPONSE, Format.CODEX, b'{"detail":"Unsupported"}'),
         (Format.CLAUDE, Format.CLAUDE, b'{"type":"error","error":{"type":"new_error","message":"m"},"request_id":"r"}'),
         (Format.GEMINI, Format.GEMINI, b'[{"error":{"code":418,"message":"m"}}\n]'),
@@ -237,7 +238,8 @@ def test_errors_of_another_protocol_are_written_anew(
         (b'{"error":{"resets_in_seconds":90}}', (), b"90"),
         (b"{}", ((b"retry-after", b"3"),), b"3"),
         (b"{}", ((b"retry-after", b"Wed, 21 Oct 2026 07:28:00 GMT"),), b"Wed, 21 Oct 2026 07:28:00 GMT"),
-        (b'{"error":{"details":[{"retryDelay":"soon"}]}}', (), None),
+        (b'{"error":{"details":[{"retryDelay":"soon"}]}}', (), b"1"),
+        (b"{}", ((b"retry-after-ms", b"300"),), None),
     ],
 )
 def test_retry_hints_reach_the_client(
@@ -247,6 +249,24 @@ def test_retry_hints_reach_the_client(
     for client in (Format.OPENAI, Format.CLAUDE):
         reply = render_upstream_error(client, Format.GEMINI, 429, headers, body)
         assert dict(reply.headers).get(b"retry-after") == expected
+
+
+@pytest.mark.parametrize(
+    ("client", "provider", "status", "expected"),
+    [
+        (Format.OPENAI_RESPONSE, Format.CODEX, 429, b"1"),
+        (Format.CLAUDE, Format.CLAUDE, 429, b"1"),
+        (Format.OPENAI, Format.CLAUDE, 402, b"1"),
+        (Format.OPENAI, Format.OPENAI, 503, None),
+        (Format.OPENAI, Format.CLAUDE, 529, None),
+    ],
+)
+def test_each_429_says_when_to_try_again(client: Format, provider: Format, status: int, expected: bytes | None) -> None:
+    """Also those that pass as they are, and those that are 429 in the client's protocol only (clients.md 2)."""
+    body = b'{"type":"error","error":{"type":"rate_limit_error","message":"m"}}'
+    reply = render_upstream_error(client, provider, status, (), body)
+    assert [value for name, value in reply.headers if name == b"retry-after"] == [expected] * (expected is not None)
+    assert (reply.body is body) == ((client, provider) in SAME_WIRE)
 
 
 def test_a_redirect_is_a_bad_gateway() -> None:
@@ -300,6 +320,40 @@ def test_secrets_are_blanked(text: str, secret: str) -> None:
 )
 def test_ordinary_texts_stay(text: str) -> None:
     assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"error":{"message":"bad key sk-abcDEF123456","x":[1.5]}}', {"message": "bad key [redacted]", "x": [1.5]}),
+        (b'{"error":{"message":"api_key: \\"abcdef\\""}}', {"message": 'api_key: "[redacted]"'}),
+        (b'{"error":{"message":"m","api_key":"hunter2"}}', {"message": "m", "api_key": "[redacted]"}),
+        (b'{"error":{"message":"m","url":"https://u:hunter2@h/"}}', {"message": "m", "url": "https://[redacted]@h/"}),
+        (b'{"error":{"message":"m","a":[{"b":"Bearer\\u0020hunter22"}]}}', None),
+    ],
+)
+def test_errors_of_the_same_protocol_pass_without_secrets(body: bytes, expected: dict[str, object] | None) -> None:
+    """translation.md 5.1: relayed as received, minus redaction. JSON stays JSON."""
+    reply = render_upstream_error(Format.OPENAI, Format.OPENAI, 400, (), body)
+    assert b"hunter2" not in reply.body
+    found = json.loads(reply.body)["error"]
+    assert expected is None or found == expected
+    assert render_upstream_error(Format.OPENAI, Format.OPENAI, 400, (), reply.body).body is reply.body
+
+
+def test_redacting_texts_that_are_no_json() -> None:
+    assert redact_json(b"\xff no secret") == b"\xff no secret"
+    assert redact_json(b"\xff sk-abcDEF123456") == b"\xff [redacted]"
+    assert (
+        redact_json(b'{"max_tokens":1,"prompt_token":"a","n":1e400}')
+        == b'{"max_tokens":1,"prompt_token":"a","n":1e400}'
+    )
+
+
+def test_deep_bodies_are_redacted_too() -> None:
+    deep = b'{"error":{"message":"m","x":' + b"[" * 900 + b"]" * 900 + b"}}"
+    assert redact_json(deep) is deep
+    assert b"abcDEF" not in redact_json(deep.replace(b"[]", b'["sk-abcDEF123456"]'))
 
 
 def test_texts_are_cut() -> None:

@@ -45,6 +45,20 @@ def test_an_error_without_the_shape_of_a_body_gets_one() -> None:
     assert fault.frame == b"data: {}\r\n\r\n"
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_secrets_in_a_fault_reach_nobody(end: bytes) -> None:
+    """Neither as a body nor as a frame; the frame stays one event with its name."""
+    data = b'{"error":{"message":"bad key sk-abcDEF123456"}}'
+    clean = b'{"error":{"message":"bad key [redacted]"}}'
+    fault = make_fault(Format.OPENAI, data, frame=b"event: error" + end + b"data:" + data + end * 2)
+    assert fault.body == clean
+    assert fault.frame == b"event: error" + end + b"data: " + clean + end * 2
+    assert bare_fault(Format.OPENAI, data).body == clean
+    text = make_fault(Format.OPENAI, b"no: sk-abcDEF123456", frame=b"event: error\ndata: no: sk-abcDEF123456\n\n")
+    assert text.frame == b"event: error\ndata: no: [redacted]\n\n"
+    assert b"abcDEF" not in text.body
+
+
 def test_the_first_line_of_several_is_the_error() -> None:
     fault = bare_fault(Format.GEMINI, b'{"error":{"code":500,"message":"m"}}\n{"x":1}')
     assert (fault.status, fault.body) == (500, b'{"error":{"code":500,"message":"m"}}')

@@ -9,18 +9,19 @@ from hypothesis import strategies as st
 
 from cpa.errors import MalformedRequest
 from cpa.formats.json import (
+    BOM,
+    MAX_SCANNED_BYTES,
     JsonError,
     StreamFlag,
     chat_streams,
     claude_streams,
     decode,
-    decode_object,
     encode,
     has_member,
     is_json,
     pop_member,
     read_head,
-    set_member,
+    repair,
     splice_model,
 )
 
@@ -219,10 +220,87 @@ def test_popped_values_and_the_others_keep_their_bytes(body: bytes, rest: bytes,
     assert pop_member(body, "stream") == (rest, value)
 
 
-def test_members_are_set_in_place_or_at_the_end() -> None:
-    assert set_member(b'{"a":1, "b":2}', "a", b"[3]") == b'{"a":[3], "b":2}'
-    assert set_member(b'{"a":1}', "b", b"true") == b'{"a":1,"b":true}'
-    assert set_member(b"{}", "b", b"true") == b'{"b":true}'
+# --- bodies that strict decoders refuse: bounded work ---
+
+BAD_ENDS = [b'"\\ud83d"]}', b'"\\ude00\\ud83d\\ud83d"]}']
+
+
+@pytest.fixture
+def no_scanner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The token loop is synchronous Python: to enter it with a large value freezes everybody."""
+
+    def refuse(body: bytes, start: int) -> int:
+        raise AssertionError(f"the scanner was entered for {len(body) - start} bytes")
+
+    monkeypatch.setattr("cpa.formats.json._value_end", refuse)
+
+
+@pytest.mark.usefixtures("no_scanner")
+@pytest.mark.parametrize("end", BAD_ENDS)
+@pytest.mark.parametrize("start", [b"", BOM])
+def test_large_bodies_with_lone_surrogates_are_read_without_the_scanner(start: bytes, end: bytes) -> None:
+    """48 MiB of brackets in front of one kept the proxy busy for 18 seconds."""
+    messages = b'"messages":[' + b"[]," * 200_000 + b'"\\\\ud83d\\ud83d\\ude00",' + end
+    body = start + b'{"model":"g","stream":true,' + messages
+    head = read_head(body)
+    assert (head.model, head.stream) == ("g", StreamFlag.TRUE)
+    assert splice_model(body, "n") == (start + b'{"model":', b'"n"', b',"stream":true,' + messages)
+    assert has_member(body, "stream")
+    assert not has_member(body, "other")
+    assert pop_member(body, "stream") == (start + b'{"model":"g",' + messages, b"true")
+
+
+@pytest.mark.usefixtures("no_scanner")
+def test_a_valid_body_is_never_scanned() -> None:
+    """Neither when many nested members are called like the model, nor when the name is written with escapes."""
+    nested = b'{"x":[' + b'{"model":"n"},' * 100_000 + b'0],"mod\\u0065l":"g"}'
+    assert splice_model(nested, "m")[0] == nested[:-4]
+    assert b"".join(splice_model(b'{"x":[' + b'{"model":"n"},' * 20 + b"0]}", "m")).startswith(b'{"model":"m","x":[')
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"g","x":NaN,"m":[' + b"[]," * 200_000 + b"0]}",
+        b'{"model":"g","m":[' + b"[]," * 200_000,
+        b'{"model":"g","m":' + b"[" * 400_000,
+        b'{"x":NaN,' + b'"":1,' * 100_000 + b'"model":"g"}',
+    ],
+)
+def test_what_only_the_scanner_reads_has_a_limit(body: bytes) -> None:
+    assert len(body) > MAX_SCANNED_BYTES
+    with pytest.raises(MalformedRequest):
+        read_head(body)
+    with pytest.raises(MalformedRequest):
+        splice_model(body, "new")
+    with pytest.raises(MalformedRequest):
+        pop_member(body, "model")
+    assert not has_member(body, "model")
+
+
+def test_large_strings_and_repeats_are_no_burden() -> None:
+    """Only brackets cost time, so text of any length may stand beside what no strict decoder reads."""
+    body = b'{"x":NaN,"m":"' + b"x" * 1_000_000 + b'","model":"g"}'
+    assert read_head(body).model == "g"
+    assert splice_model(body, "n") == (body[:-4], b'"n"', b"}")
+    repeated = b'{"a":12,"a":"x","a":1,"mod\\u0065l":"g","s":"\\ud83d"}'
+    assert splice_model(repeated, "n")[0] == repeated[: repeated.index(b'"g"')]
+    assert pop_member(repeated, "a") == (b'{"mod\\u0065l":"g","s":"\\ud83d"}', b"1")
+
+
+@given(
+    st.lists(
+        st.sampled_from(["\\\\", "\\ud83d", "\\ude00", "\\uD83D\\uDE00", "\\n", "a", "ud83d", "\\u0041"]), max_size=8
+    )
+)
+def test_repairing_keeps_every_place(pieces: list[str]) -> None:
+    """Places found in the copy are used in the original, and pairs stay pairs."""
+    for start in (b"", BOM):
+        data = start + b'"' + "".join(pieces).encode() + b'"'
+        repaired = repair(data)
+        assert len(repaired) == len(data)
+        meant = json.loads(data.removeprefix(start))
+        assert decode(repaired) == meant.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def test_one_policy_of_decoding() -> None:
@@ -233,8 +311,6 @@ def test_one_policy_of_decoding() -> None:
         with pytest.raises(JsonError):
             decode(bad)
         assert not is_json(bad)
-    with pytest.raises(JsonError, match="expected an object, got list"):
-        decode_object(b"[]")
 
 
 def test_one_policy_of_encoding() -> None:

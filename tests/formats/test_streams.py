@@ -132,6 +132,78 @@ def test_chat_needs_a_finish_reason_or_done() -> None:
     assert run(open_reader(Format.OPENAI), chat("a"), spaced) == chat("a") + spaced + DONE
 
 
+@pytest.mark.parametrize("rest", [b"", USAGE[:-10], b"data: [DO", b"\n"])
+def test_a_complete_answer_ends_well_however_the_connection_ended(rest: bytes) -> None:
+    """After the finish reason only the end mark is missing; `finish` gives it also after a broken connection."""
+    reader = open_reader(Format.OPENAI)
+    out = reader.feed(chat("a") + chat("", "stop") + rest)
+    assert (reader.terminal, reader.done) == (True, False)
+    assert (out + reader.finish()).replace(b"\n\n\n", b"\n\n") == chat("a") + chat("", "stop") + DONE
+    assert reader.done
+    assert reader.finish() == b""
+    for fmt, stream in ((Format.GEMINI, gemini("a", "STOP")), (Format.CLAUDE, CLAUDE)):
+        reader = open_reader(fmt)
+        assert reader.feed(stream) == stream
+        assert reader.terminal
+        assert reader.finish() == b""
+
+
+ROLE = frame({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]})
+AZURE = frame({"choices": [], "prompt_filter_results": [{"prompt_index": 0}]})
+NULLS = frame({"choices": [{"delta": {"role": "assistant", "content": None, "refusal": None, "tool_calls": []}}]})
+CALL = frame({"choices": [{"delta": {"role": "assistant", "tool_calls": [{"index": 0, "id": "c"}]}}]})
+RESPONSE = [
+    frame({"type": f"response.{kind}", "response": {"id": "r", "error": None}}, f"response.{kind}")
+    for kind in ("created", "queued", "in_progress")
+]
+BEGINNINGS: list[tuple[Format, list[bytes], bytes]] = [
+    (Format.OPENAI, [b": c\n\n", ROLE, AZURE, NULLS, chat("")], chat("x")),
+    (Format.OPENAI, [], CALL),
+    (Format.OPENAI, [ROLE], chat("", "stop")),
+    (Format.OPENAI, [], b"data: text\n\n"),
+    (Format.CLAUDE, [claude("message_start", message={"id": "m"}), claude("ping")], claude("content_block_start")),
+    (Format.CLAUDE, [], claude("message_delta")),
+    (Format.GEMINI, [b"\n"], gemini("")),
+    (Format.OPENAI_RESPONSE, [b": c\n\n", *RESPONSE], frame({"type": "response.output_item.added"})),
+    (Format.CODEX, RESPONSE[:1], frame({"type": "response.completed", "response": {"output": []}})),
+]
+
+
+@pytest.mark.parametrize(("fmt", "beginning", "event"), BEGINNINGS)
+def test_a_stream_is_substantial_with_its_first_real_event(fmt: Format, beginning: list[bytes], event: bytes) -> None:
+    """Many failures are a provider's second frame; the head of the answer can wait for it (translation.md 4.1)."""
+    apart, whole = open_reader(fmt), open_reader(fmt)
+    for start in beginning:
+        apart.feed(start)
+        assert not apart.substantial
+    assert apart.feed(event).endswith(event)
+    assert apart.substantial
+    assert whole.feed(b"".join([*beginning, event])).endswith(event)
+    assert whole.substantial
+
+
+def test_a_fault_after_the_beginning_leaves_a_stream_without_substance() -> None:
+    """Its status can still be told."""
+    for fmt, start in ((Format.OPENAI, ROLE), (Format.CLAUDE, claude("message_start")), (Format.CODEX, RESPONSE[0])):
+        reader = open_reader(fmt)
+        assert run(reader, start + OVERLOADED) == start
+        assert reader.fault is not None
+        assert not reader.substantial
+
+
+def test_a_substantial_stream_is_not_examined_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hot path: plain chunks are not even cut into events."""
+    readers = [(fmt, open_reader(fmt)) for fmt in FORMATS]
+    for fmt, reader in readers:
+        reader.feed(STREAMS[fmt][: STREAMS[fmt].index(b"\n\n") + 2] + claude("content_block_start"))
+    monkeypatch.setattr("cpa.formats.streams.split_events", None)
+    monkeypatch.setattr("cpa.formats.streams.event_data", None)
+    for fmt, reader in readers:
+        plain = {Format.OPENAI: chat("x"), Format.CLAUDE: claude("ping"), Format.GEMINI: gemini("x")}[fmt]
+        assert reader.substantial
+        assert reader.feed(plain) is plain
+
+
 def test_nothing_follows_done() -> None:
     reader = open_reader(Format.OPENAI)
     assert reader.feed(chat("a") + DONE + chat("late") + DONE) == chat("a") + DONE
@@ -237,6 +309,18 @@ def test_errors_inside_a_stream_are_found(
         assert (fault.status, fault.message, fault.code, fault.type) == (status, message, code, kind)
         assert fault.frame == event
         assert reader.done
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("started", [False, True])
+def test_an_error_event_reaches_gemini_clients_in_the_form_they_read(started: bool, end: bytes) -> None:
+    """Google's SDKs fail on `event:` lines, on comments, and on `data:` without a space."""
+    reader = open_reader(Format.GEMINI)
+    first = gemini("a") if started else b""
+    event = b': c\nevent: error\ndata:{"error":{"code":503,"message":"m"}}\n\n'.replace(b"\n", end)
+    assert run(reader, first + event) == first
+    assert reader.fault is not None
+    assert reader.fault.frame == b'data: {"error":{"code":503,"message":"m"}}' + end * 2
 
 
 def test_the_body_of_a_fault_is_the_provider_s() -> None:

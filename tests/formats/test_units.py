@@ -8,6 +8,7 @@ from cpa.errors import UpstreamProtocolError
 from cpa.formats.names import Format
 from cpa.formats.units import (
     end_frame,
+    ends_stream,
     frame_unit,
     from_provider_units,
     provider_end_unit,
@@ -125,3 +126,15 @@ def test_any_bytes_give_units_or_a_protocol_error(fmt: Format, block: bytes) -> 
         assert bool(frame_unit(fmt, block)) <= bool(block)
     except UpstreamProtocolError:
         assert fmt in (Format.OPENAI_RESPONSE, Format.CODEX)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_the_end_mark_is_found_whatever_lines_end_with(end: bytes) -> None:
+    """Text completions are framed anew and must not lose it."""
+    chunk = b'data: {"choices":[{"delta":{"content":"data: [DONE]"}}]}\n\n'.replace(b"\n", end)
+    for mark in (b"data: [DONE]", b"data:[DONE]", b"data: [DONE] "):
+        assert ends_stream(Format.OPENAI, chunk + mark + end * 2)
+        assert ends_stream(Format.OPENAI, mark + end * 2)
+    assert not ends_stream(Format.OPENAI, chunk)
+    assert not ends_stream(Format.OPENAI, b"")
+    assert not ends_stream(Format.GEMINI, b"data: [DONE]\n\n")

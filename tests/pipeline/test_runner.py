@@ -1,12 +1,15 @@
 """The request path in order, with stages that are plain Python functions."""
 
+from contextlib import suppress
 from typing import Any
 
 import attrs
 import pytest
 import trio
 
+from cpa.credentials.model import Credential
 from cpa.errors import (
+    CpaError,
     NoTranslator,
     Rejected,
     RequestError,
@@ -19,7 +22,7 @@ from cpa.errors import (
 )
 from cpa.formats.names import Format
 from cpa.pipeline.completions import open_completions
-from cpa.pipeline.runner import Services, open_answer
+from cpa.pipeline.runner import START_HOLD_S, Services, open_answer
 from cpa.pipeline.stage import (
     CompletionCall,
     InterceptChunkResult,
@@ -409,7 +412,7 @@ async def test_an_unknown_model_ends_before_an_execution_begins() -> None:
 async def test_only_the_highest_scheduler_plugin_is_asked_and_may_pick() -> None:
     """It sees the highest tier without secrets; unknown picks fall back to the built-in."""
     seen: list[Any] = []
-    low, a, b = full(b'"low"'), full(b'"a"'), full(b'"b"')
+    low, a, b = full(b'{"by":"low"}'), full(b'{"by":"a"}'), full(b'{"by":"b"}')
     pool = [
         candidate(low, name="low", priority=0),
         candidate(a, name="a", priority=5),
@@ -417,11 +420,11 @@ async def test_only_the_highest_scheduler_plugin_is_asked_and_may_pick() -> None
     ]
     picks = register(StageKind.SCHEDULER_PICK, "s", lambda call: PickResult(credential_id="b"), seen=seen, priority=1)
     other = register(StageKind.SCHEDULER_PICK, "t", lambda call: PickResult(credential_id="a"), seen=seen)
-    assert (await execute(pool, [picks, other])).body == b'"b"'
+    assert (await execute(pool, [picks, other])).body == b'{"by":"b"}'
     assert [name for name, _ in seen] == ["s"]
     assert [c.id for c in seen[0][1].candidates] == ["a", "b"]
     wrong = register(StageKind.SCHEDULER_PICK, "s", lambda call: PickResult(credential_id="low"))
-    assert (await execute(pool, [wrong])).body == b'"a"'
+    assert (await execute(pool, [wrong])).body == b'{"by":"a"}'
 
 
 @pytest.mark.parametrize("status", [400, 404, 409, 413, 422])
@@ -470,14 +473,14 @@ async def test_an_error_before_the_first_frame_is_a_real_error_and_rotates() -> 
 
 async def test_a_provider_that_repeats_its_key_in_a_stream_does_not_betray_it() -> None:
     """Neither as the first event, which becomes an answer, nor later, when its frame is relayed."""
-    fault = b'data: {"error":{"message":"bad key sk-secret-0123456789","code":401}}\n\n'
+    fault = b'data: {"error":{"message":"bad key strange-key-of-mine","code":401}}\n\n'
     for events, expected in (((fault,), UpstreamStatusError), ((delta("x"), fault), UpstreamStreamError)):
         plain = candidate(streaming(*events))
-        mine = attrs.evolve(plain, credential=attrs.evolve(plain.credential, api_key="sk-secret-0123456789"))
+        mine = attrs.evolve(plain, credential=attrs.evolve(plain.credential, api_key="strange-key-of-mine"))
         with pytest.raises(expected) as caught:
             await execute([mine], ask=request(stream=True))
         told = caught.value.body if isinstance(caught.value, UpstreamStatusError) else caught.value.frame
-        assert b"bad key sk-s...6789" in told
+        assert b"bad key stra...mine" in told
 
 
 async def test_an_empty_stream_is_an_error() -> None:
@@ -601,3 +604,107 @@ async def test_metadata_names_model_path_and_idempotency_key() -> None:
         "request_path": "/v1/chat/completions",
         "idempotency_key": "k1",
     }
+
+
+ROLE = b'data: {"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
+OVERLOADED = b'data: {"error":{"message":"overloaded","type":"server_error","code":503}}\n\n'
+
+
+async def test_providers_of_another_protocol_are_passed_over_while_one_fits() -> None:
+    """One model name on several providers must not fail or work by turns."""
+    other = FakeExecutor(Format.GEMINI, lambda call: FakeAnswer([b"{}"]))
+    mine = full()
+    pool = [candidate(other, name="a", provider="x"), candidate(mine, name="b"), candidate(other, name="c")]
+    for _ in range(4):
+        assert (await execute(pool)).body == b'{"id":"r1"}'
+    assert not other.calls
+
+
+async def test_a_failure_right_behind_the_start_events_is_answered_with_its_status() -> None:
+    """Start events alone are no answer: another credential may still give one."""
+    bad, good = streaming(ROLE, OVERLOADED), streaming(ROLE, delta("x"), STOP, DONE)
+    with pytest.raises(UpstreamStatusError) as caught:
+        await execute(bad, ask=request(stream=True))
+    assert caught.value.status == 503
+    result = await execute([candidate(bad, name="a"), candidate(good, name="b")], ask=request(stream=True))
+    assert result.body == ROLE + delta("x") + STOP + DONE
+
+
+async def test_start_events_are_not_held_back_for_long(autojump_clock: trio.abc.Clock) -> None:
+    """A provider that thinks after its first event keeps nobody in the dark."""
+    executor = FakeExecutor(Format.OPENAI, lambda call: FakeAnswer([ROLE, trio.Event()]))
+    async with open_completions() as completions:
+        started = trio.current_time()
+        async with open_answer(request(stream=True), services([candidate(executor)], completions)) as answer:
+            assert answer.stream is not None
+            assert await answer.stream.__anext__() == ROLE
+            assert trio.current_time() - started == pytest.approx(START_HOLD_S)
+
+
+async def test_an_answered_stream_ends_well_although_its_provider_breaks_or_never_closes(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """After the terminal sign the answer is complete; what happens to the connection is nobody's loss."""
+    for last in (UpstreamProtocolError("reset"), trio.Event()):
+        done: list[Any] = []
+        executor = FakeExecutor(Format.OPENAI, lambda call, last=last: FakeAnswer([delta("x"), STOP, last]))
+        result = await execute(
+            executor, [register(StageKind.REQUEST_COMPLETE, "w", seen=done)], ask=request(stream=True)
+        )
+        assert result.body == delta("x") + STOP + DONE
+        assert done[0][1].outcome is Outcome.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"", UpstreamProtocolError),
+        (b" \n", UpstreamProtocolError),
+        (b"<html>busy</html>", UpstreamProtocolError),
+        (b'{ "error": {"message":"busy","code":429}}', UpstreamStatusError),
+    ],
+)
+async def test_a_200_without_an_answer_is_a_failure_and_rotates(body: bytes, expected: type[Exception]) -> None:
+    """Nothing, a page, or an error with the wrong status: a client must not take any of them for an answer."""
+    with pytest.raises(expected):
+        await execute(full(body))
+    result = await execute([candidate(full(body), name="a"), candidate(full(), name="b")])
+    assert result.body == b'{"id":"r1"}'
+
+
+async def test_answers_that_only_mention_errors_are_answers() -> None:
+    """Members called error that are null, or that stand further inside."""
+    for body in (b'{"error":null,"id":"r"}', b'{"id":"r","error":{"x":1}}', b'[{"error":{}}]'):
+        assert (await execute(full(body))).body == body
+
+
+class Attempts:
+    """Notes how attempts end."""
+
+    def __init__(self) -> None:
+        self.ended: list[tuple[str, type[Exception] | None]] = []
+
+    def attempt_started(self, credential: Credential) -> None:
+        """Not asked about."""
+
+    def attempt_ended(self, credential: Credential, error: CpaError | None) -> None:
+        """Credential and kind of failure."""
+        self.ended.append((credential.id, None if error is None else type(error)))
+
+
+async def test_a_streams_attempt_ends_with_the_stream() -> None:
+    """A stream that broke is a failed attempt, however well it began; each attempt ends once."""
+    for last, expected in ((DONE, None), (OVERLOADED, UpstreamStreamError)):
+        attempts = Attempts()
+        pool = [
+            candidate(failing(lambda: upstream(500)), name="a"),
+            candidate(streaming(delta("x"), STOP, last), name="b"),
+        ]
+        async with open_completions() as completions:
+            with suppress(UpstreamStreamError):
+                async with open_answer(request(stream=True), services(pool, completions), observer=attempts) as answer:
+                    assert answer.stream is not None
+                    assert attempts.ended == [("a", UpstreamStatusError)]
+                    async for _ in answer.stream:
+                        pass
+        assert attempts.ended == [("a", UpstreamStatusError), ("b", expected)]

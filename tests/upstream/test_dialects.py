@@ -13,7 +13,7 @@ from cpa.config.load import parse_config
 from cpa.credentials.from_config import credentials_from_config
 from cpa.credentials.model import Credential
 from cpa.errors import MalformedRequest, UnknownRoute
-from cpa.formats.json import decode_object, splice_model
+from cpa.formats.json import decode, splice_model
 from cpa.formats.names import Format
 from cpa.types import Operation, UpstreamCall
 from cpa.upstream.dialects import DIALECTS, Dialect, HeaderDict, OpenAIDialect, configured_headers
@@ -265,7 +265,7 @@ def test_betas_in_the_body_move_to_the_header() -> None:
     body = b'{"model": "m", "z":1.50, "betas":["x-1", "y-2"], "big":123456789012345678901234567890,"\\u00e9":"\\u00e9"}'
     headers, sent = head_and_body(call(body=(body,), client={"anthropic-beta": "a-1"}))
     assert headers[b"anthropic-beta"] == b"a-1,x-1,y-2"
-    assert list(decode_object(sent)) == ["model", "z", "big", "é"]
+    assert list(decode(sent)) == ["model", "z", "big", "é"]
     for kept in (b"1.50", b"123456789012345678901234567890", b'"\\u00e9"'):
         assert kept in sent
 
@@ -277,7 +277,7 @@ def test_betas_are_found_in_a_body_whose_model_was_renamed() -> None:
         assert len(pieces) == 3
         headers, sent = head_and_body(call(body=pieces))
         assert headers[b"anthropic-beta"] == b"x-1"
-        assert decode_object(sent) == {"model": "renamed", "a": 1}
+        assert decode(sent) == {"model": "renamed", "a": 1}
 
 
 def test_beta_that_both_name_is_sent_once() -> None:

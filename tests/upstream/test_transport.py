@@ -384,6 +384,16 @@ async def test_no_retry_after_a_byte_of_the_answer() -> None:
         assert transport.open_connections == 0
 
 
+async def test_no_retry_when_the_server_leaves_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has worked on the request and would be paid twice; only an immediate hang-up is the race of idle closing."""
+    monkeypatch.setattr("cpa.upstream.transport.IDLE_CLOSE_RACE_S", 0.0)
+    async with open_server(first_answer_then(close)) as server, TrioTransport() as transport:
+        assert await fetch(transport, post(server.url(), b"1")) == (200, b"ok")
+        with pytest.raises(httpx.RemoteProtocolError):
+            await fetch(transport, post(server.url(), b"2"))
+        assert server.connections == 1
+
+
 async def test_no_retry_of_a_body_that_cannot_be_sent_again() -> None:
     async with open_server(first_answer_then(close)) as server, TrioTransport() as transport:
         assert await fetch(transport, post(server.url(), b"1")) == (200, b"ok")
