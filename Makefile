@@ -33,19 +33,21 @@ lock: $(VENV)/.dev ## renew both lock files (needs a package index)
 	$(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --extra dev --output-file requirements-dev.lock pyproject.toml
 
 clean: ## remove what the targets above made
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build *.egg-info cpa/abi/_native*.so cpa/abi/cpa-plugin-worker
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "CPA needs Python 3.11 or newer; found " + sys.version.split()[0])'
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "no virtual environment could be made: install your system's package for Python's venv module (Debian: python3-venv)" >&2; exit 1; }
 
 # The packages come first and by hash, the project itself last and without its dependencies: nothing unlocked gets in.
-$(VENV)/.run: $(BIN)/python requirements.lock pyproject.toml
+NATIVE := setup.py $(wildcard cpa/abi/*.c cpa/abi/*.h cpa/abi/_build.py)
+
+$(VENV)/.run: $(BIN)/python requirements.lock pyproject.toml $(NATIVE)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/.dev: $(BIN)/python requirements-dev.lock pyproject.toml
+$(VENV)/.dev: $(BIN)/python requirements-dev.lock pyproject.toml $(NATIVE)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@ $(VENV)/.run
