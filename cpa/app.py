@@ -19,6 +19,7 @@ from cpa.config.watch import describe_changes, reload, restart_keys_changed, wat
 from cpa.credentials.from_config import credentials_from_config
 from cpa.errors import ConfigError, CpaError
 from cpa.formats.redaction import is_secret_header_name
+from cpa.host.plugins import PluginHost, open_plugin_host
 from cpa.models.registry import ModelRegistry
 from cpa.observability.log import configure_logging, get_logger
 from cpa.observability.metrics import Metrics, NullMetrics, PrometheusMetrics
@@ -85,6 +86,7 @@ class App:
     addresses: tuple[str, ...]
     _clients: UpstreamClients
     _builder: "RuntimeBuilder"
+    plugins: PluginHost
     _secrets: KnownSecrets
     _sink: LogSink | None
     _reloading: trio.Lock = attrs.field(factory=trio.Lock, init=False)
@@ -120,6 +122,7 @@ class App:
                 log.error("log.unchanged", error=str(exc))
         self.loaded = loaded
         await self._clients.retire_unused(proxy_settings(new))
+        await self.plugins.apply(new.plugins)
         self.state.metrics.config_reloaded(ok=True)
         for setting in restart_needed(old, new):
             log.warning("config.restart_needed", setting=setting)
@@ -132,14 +135,20 @@ class App:
         self.server.drain()
 
 
-@attrs.frozen(kw_only=True, eq=False)
+@attrs.define(kw_only=True, eq=False)
 class RuntimeBuilder:
-    """Makes snapshots; holds what survives a reload."""
+    """Makes snapshots; holds what survives a reload.
+
+    Attributes:
+      registrations: stages of in-process Python code.
+      plugins: whose stages join them; None before the plugin host runs, and after.
+    """
 
     clients: UpstreamClients
     completions: Completions
     scheduler: Scheduler
     registrations: tuple[Registration, ...] = ()
+    plugins: PluginHost | None = None
 
     def build(self, config: Config) -> Runtime:
         """The snapshot of *config*."""
@@ -152,10 +161,10 @@ class RuntimeBuilder:
         models = ModelRegistry(
             credentials, by_provider, force_prefix=config.force_model_prefix, created_unix=int(time())
         )
-        plan = Plan.build(self.registrations)
+        plan = Plan.build(self.registrations + (self.plugins.registrations() if self.plugins else ()))
         return Runtime(
             config=config,
-            access=Access(config.api_keys, plan.of(StageKind.FRONTEND_AUTH)),
+            access=self._access(config, plan),
             models=models,
             services=Services(
                 plan=plan,
@@ -167,6 +176,14 @@ class RuntimeBuilder:
                 nested_depth=config.limits.nested_depth,
             ),
         )
+
+    def _access(self, config: Config, plan: Plan) -> Access:
+        """Keys, then plugins; an exclusive plugin decides alone."""
+        providers = plan.of(StageKind.FRONTEND_AUTH)
+        exclusive = self.plugins.exclusive_auth() if self.plugins else None
+        if exclusive is None:
+            return Access(config.api_keys, providers)
+        return Access((), tuple(entry for entry in providers if entry.plugin_id == exclusive))
 
 
 @asynccontextmanager
@@ -209,6 +226,21 @@ async def open_app(
         metrics = make_metrics(config, clients, sink, request_logs)
         state = ServerState(runtime=builder.build(config), metrics=metrics, request_logs=request_logs)
         server = make_server(make_app(state), config)
+
+        def plugins_changed() -> None:
+            state.runtime = builder.build(state.runtime.config)
+
+        plugins = await stack.enter_async_context(
+            open_plugin_host(
+                clients=clients,
+                config=lambda: state.runtime.config,
+                current=lambda: state.runtime.services,
+                on_change=plugins_changed,
+                config_path=options.config or Path("demo.yaml"),
+            )
+        )
+        builder.plugins = plugins
+        await plugins.apply(config.plugins)
         nursery = await stack.enter_async_context(trio.open_nursery())
         await nursery.start(server.serve, listeners)
         report(loaded)
@@ -221,6 +253,7 @@ async def open_app(
             addresses=listen_addresses(listeners, tls=config.tls.enable),
             clients=clients,
             builder=builder,
+            plugins=plugins,
             secrets=secrets,
             sink=sink,
         )

@@ -181,7 +181,7 @@ openai-compatibility:
     base-url: https://shown.test
     headers: {X-Key: header-gggg}
     api-key-entries: [{api-key: compat-hhhh, proxy-url: "http://u:pw-iiii@h.test"}]
-plugins: {configs: {shown: {enabled: true, token: plugin-jjjj, nested: {list: [plugin-kkkk-01], mode: careful-and-slow}}}}
+plugins: {configs: {shown: {enabled: true, token: plugin-jjjj, n: {list: [plugin-kkkk-01], mode: careful-and-slow}}}}
 """
     found = {secret for secret in secrets_of(parse_config(text, file="test.yaml").config) if secret}
     assert {

@@ -5,8 +5,7 @@ The loader warns where such a key asks for something else than its default, and 
 makes a key work removes its row here, its mark there, and its line in the README.
 
 Keys that never will have an effect (``ws-auth``, ``pprof``, ``quota-exceeded``, ``websockets`` and the panel's download
-settings: the contract says to accept and ignore them) are not in here, nor are those below ``plugins``, which matter
-only while ``plugins.enabled`` is true.
+settings: the contract says to accept and ignore them) are not in here.
 """
 
 import re
@@ -19,7 +18,6 @@ EXAMPLE_MARK: Final = "no effect yet"
 
 _CREDENTIALS: Final = "credentials and scheduling"
 _MANAGEMENT: Final = "the management API"
-_PLUGINS: Final = "native plugins"
 _STATE: Final = "shared state"
 _TRANSLATION: Final = "translation"
 _USAGE: Final = "usage records"
@@ -51,7 +49,6 @@ INACTIVE: Final[Mapping[str, str]] = MappingProxyType(
         "streaming.bootstrap-retries": _CREDENTIALS,
         "streaming.gemini-json-array": _TRANSLATION,
         "disable-image-generation": _TRANSLATION,
-        "plugins.enabled": _PLUGINS,
         "interactions-api-key": _TRANSLATION,
         **{f"{name}[].weight": _CREDENTIALS for name in _KEY_LISTS},
         "openai-compatibility[].api-key-entries[].weight": _CREDENTIALS,
@@ -78,7 +75,7 @@ INACTIVE: Final[Mapping[str, str]] = MappingProxyType(
 """Key path to the part that it comes with. ``[]`` stands for every item of a list; keys below a listed one count as
 listed."""
 
-_EXCEPTIONS: Final = {"auth-dir": "except on where logs are kept"}
+_EXCEPTIONS: Final = {"auth-dir": "except on where logs are kept, and on what plugins read and write there"}
 """What a listed key does all the same."""
 
 _INDEX = re.compile(r"\[\d+\]")

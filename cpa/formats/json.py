@@ -34,7 +34,9 @@ BOM = b"\xef\xbb\xbf"
 MAX_SPLICE_CANDIDATES = 2
 """Occurrences of ``"model"`` that `splice_model` tries before it walks the members: each try decodes the body once."""
 MAX_SCANNED_BYTES = 256 * 1024
-"""Larger values are never scanned for strings and brackets; who sends what no strict decoder reads gets a 400."""
+"""Of one body, at most so much is scanned for strings and brackets; beyond it, what no strict decoder reads is a 400.
+
+Strings at the top level do not count, they are skipped at once."""
 MAX_SCANNED_MEMBERS = 10_000
 """Top-level members that are walked one by one; no protocol has a hundred."""
 MAX_REPAIRS = 100_000
@@ -343,12 +345,13 @@ def _scan(body: bytes, known: Mapping[str, bytes]) -> Iterator[_Member]:
     Args:
       known: values that a decoder has found (of repeated members the last); they are skipped at once.
 
-    Raises: MalformedRequest, also when a value that is not known is larger than `MAX_SCANNED_BYTES`.
+    Raises: MalformedRequest, also when objects and arrays that are not known exceed `MAX_SCANNED_BYTES` together.
     """
     position = _skip(body, len(BOM) if body.startswith(BOM) else 0)
     if body[position : position + 1] != b"{":
         raise MalformedRequest(_NOT_AN_OBJECT)
     count = 0
+    budget = MAX_SCANNED_BYTES
     position = _skip(body, position + 1)
     while body[position : position + 1] != b"}":
         key = _STRING.match(body, position)
@@ -363,7 +366,9 @@ def _scan(body: bytes, known: Mapping[str, bytes]) -> Iterator[_Member]:
         end = start + len(value)
         # A value that begins like another ends with it, unless it is a longer number.
         if not value or not body.startswith(value, start) or body[end : end + 1] not in _AFTER_VALUE:
-            end = _value_end(body, start)
+            end = _value_end(body, start, budget)
+            if body[start] in _OPEN:
+                budget -= end - start
         count += 1
         if count > MAX_SCANNED_MEMBERS:
             raise MalformedRequest(_TOO_MUCH)
@@ -385,8 +390,8 @@ def _skip(body: bytes, position: int) -> int:
     return match.end() if match else position
 
 
-def _value_end(body: bytes, start: int) -> int:
-    """End of the value at *start*: a string, a scalar, or a container with balanced brackets."""
+def _value_end(body: bytes, start: int, limit: int) -> int:
+    """End of the value at *start*: a string, a scalar, or a container of at most *limit* bytes, brackets balanced."""
     first = body[start : start + 1]
     match = _STRING.match(body, start) if first == b'"' else _SCALAR.match(body, start)
     if match is not None:
@@ -394,14 +399,14 @@ def _value_end(body: bytes, start: int) -> int:
     if not first or first not in _OPEN:
         raise MalformedRequest(_NOT_AN_OBJECT)
     depth = 0
-    for token in _TOKEN.finditer(body, start, start + MAX_SCANNED_BYTES):
+    for token in _TOKEN.finditer(body, start, start + limit):
         kind = body[token.start()]
         if kind == 0x22:  # a string
             continue
         depth += 1 if kind in _OPEN else -1
         if depth == 0:
             return token.end()
-    raise MalformedRequest(_NOT_AN_OBJECT if len(body) - start <= MAX_SCANNED_BYTES else _TOO_MUCH)
+    raise MalformedRequest(_NOT_AN_OBJECT if len(body) - start <= limit else _TOO_MUCH)
 
 
 def _cut_member(body: bytes, name: str) -> tuple[bytes, bytes | None]:

@@ -21,7 +21,7 @@ from cpa.errors import ConfigError
 from .test_example import uncommented
 
 PACKAGE = Path(cpa.__file__).parent
-NOT_WIRED = ("config", "host", "abi", "testing")
+NOT_WIRED = ("config", "testing")
 """Packages whose reading of a key makes it work for nobody: the configuration itself, plugins (which `App` does not
 start yet), the mock provider."""
 
@@ -61,10 +61,10 @@ def test_the_warning_names_line_key_and_part() -> None:
 
 
 def test_what_a_key_does_all_the_same_is_said() -> None:
-    """auth-dir is where logs are kept."""
+    """auth-dir is where logs are kept, and what plugins see."""
     assert warnings("auth-dir: /var/lib/cpa\n") == [
-        "c.yaml:1: auth-dir: accepted, but has no effect in this version except on where logs are kept "
-        "(comes with credentials and scheduling)"
+        "c.yaml:1: auth-dir: accepted, but has no effect in this version except on where logs are kept, "
+        "and on what plugins read and write there (comes with credentials and scheduling)"
     ]
 
 
@@ -104,7 +104,6 @@ state: {backend: redis, url: "redis://h"}
 """
     assert keys_set(text) == [
         (1, "workers"),
-        (3, "plugins.enabled"),
         (6, "routing.session-affinity"),
         (9, "claude-api-key[0].weight"),
         (11, "claude-api-key[1].disable-cooling"),

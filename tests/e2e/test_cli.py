@@ -185,9 +185,11 @@ async def test_plan_shows_stages_and_routes() -> None:
         ("response.normalize_before", "request.complete"),
     ):
         assert stages.index(earlier) < stages.index(later)
-    routes = done.out.partition("routes:\n")[2].splitlines()
-    assert [route.split()[:3] for route in routes] == [["claude", "->", "claude"]]
-    assert "bytes" in routes[0]
+    routes, _, providers = done.out.partition("routes:\n")[2].partition("providers:\n")
+    assert [route.split()[:3] for route in routes.splitlines()] == [["claude", "->", "claude"]]
+    assert "bytes" in routes
+    [line] = providers.splitlines()
+    assert line.split()[1:] == ["claude", "demo-claude,", "demo-claude-tool,", "demo-claude-think"]
 
 
 # --- mock-provider -------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cpa.formats.names import Format
+from cpa.formats.streams import open_reader
 from cpa.testing.mock import refusing_port
 from tests.e2e.sdk import BROKEN, RECUT, with_fault
 from tests.e2e.wire import CHAT, CLAUDE, GEMINI, RESPONSES, WIRES, Wire, sent_by
@@ -288,11 +289,20 @@ def whole_events(data: bytes) -> bytes:
 @pytest.mark.parametrize("fault", BROKEN)
 @pytest.mark.parametrize("at", [1, 4])
 async def test_a_stream_that_breaks_ends_with_an_error(wire: Wire, fault: str, at: int) -> None:
-    """Whole events as they came, then one error in the client's protocol, and no sign of success."""
+    """Whole events as they came, then one error in the client's protocol, and no sign of success.
+
+    As long as only start events came, nothing was answered yet: the error gets its own status.
+    """
     with trio.fail_after(TIMEOUT_S):
         async with running_proxy() as proxy, proxy.client() as client:
             answer = await wire.post(client, stream=True, headers=with_fault(fault, at))
             relayed = whole_events(sent_by(proxy.mock.requests[-1]))
+            reader = open_reader(wire.format)
+            reader.feed(relayed)
+            if not reader.substantial:
+                assert answer.status_code == 502
+                wire.error_of(answer.content)
+                return
             assert answer.status_code == 200
             assert answer.content.startswith(relayed)
             wire.in_band_error(answer.content[len(relayed) :])

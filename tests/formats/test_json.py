@@ -229,7 +229,7 @@ BAD_ENDS = [b'"\\ud83d"]}', b'"\\ude00\\ud83d\\ud83d"]}']
 def no_scanner(monkeypatch: pytest.MonkeyPatch) -> None:
     """The token loop is synchronous Python: to enter it with a large value freezes everybody."""
 
-    def refuse(body: bytes, start: int) -> int:
+    def refuse(body: bytes, start: int, limit: int) -> int:
         raise AssertionError(f"the scanner was entered for {len(body) - start} bytes")
 
     monkeypatch.setattr("cpa.formats.json._value_end", refuse)
@@ -264,6 +264,7 @@ def test_a_valid_body_is_never_scanned() -> None:
         b'{"model":"g","x":NaN,"m":[' + b"[]," * 200_000 + b"0]}",
         b'{"model":"g","m":[' + b"[]," * 200_000,
         b'{"model":"g","m":' + b"[" * 400_000,
+        b'{"model":"g","x":NaN' + (b',"m":[' + b"[]," * 20_000 + b"0]") * 5 + b"}",
         b'{"x":NaN,' + b'"":1,' * 100_000 + b'"model":"g"}',
     ],
 )

@@ -1,0 +1,48 @@
+"""The two real transports as one opener. Apart from the rest because it needs the compiled extension."""
+
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import trio
+
+from cpa.abi.inline import open_inline
+from cpa.abi.process import open_process
+from cpa.abi.transport import HostCallHandler, LogLine, PluginTransport, TransportLimits
+from cpa.config.schema import Isolation
+from cpa.host.generation import TransportOpener
+
+
+def native_opener(config_path: Path, limits: TransportLimits | None = None) -> TransportOpener:
+    """What loads compiled plugins.
+
+    Args:
+      config_path: made absolute; plugins read it from the worker's command line.
+      limits: None = the transports' own. Their grace for closing plays no part: generations close them before.
+    """
+    used = limits or TransportLimits()
+    config = str(config_path.absolute())
+
+    def opener(
+        path: str,
+        *,
+        plugin_id: str,
+        isolation: Isolation,
+        handler: HostCallHandler,
+        nursery: trio.Nursery,
+        log_line: LogLine,
+    ) -> AbstractAsyncContextManager[PluginTransport]:
+        if isolation is Isolation.INLINE:
+            return open_inline(
+                path, plugin_id=plugin_id, handler=handler, nursery=nursery, log_line=log_line, limits=used
+            )
+        return open_process(
+            path,
+            plugin_id=plugin_id,
+            config_path=config,
+            handler=handler,
+            nursery=nursery,
+            log_line=log_line,
+            limits=used,
+        )
+
+    return opener
