@@ -149,14 +149,6 @@ async def open_clients(
             await clients.aclose()
 
 
-async def send(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
-    """Send *request* as it is and wait for the head; the response belongs to the caller, who closes it.
-
-    Raises: httpx.TransportError; see `map_errors`.
-    """
-    return await client.send(request, stream=True)
-
-
 class UpstreamClients:
     """One `httpx.AsyncClient` per distinct effective proxy setting; made by `open_clients`.
 

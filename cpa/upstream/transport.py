@@ -71,10 +71,6 @@ class TrioTransport(httpx.AsyncBaseTransport):
         """Connections that wait for a request."""
         return self._pool.idle_connections
 
-    def retire(self) -> None:
-        """Keep no idle connection from now on; running exchanges go on, and later ones still work."""
-        self._pool.stop_keeping()
-
     async def aclose(self) -> None:
         """Close all connections, also used ones; synchronous in effect, may be called again."""
         self._closed = True

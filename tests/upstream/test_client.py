@@ -11,7 +11,7 @@ import trio.testing
 
 from cpa.errors import CpaError, UpstreamConnectError, UpstreamError, UpstreamProtocolError, UpstreamTimeout
 from cpa.upstream import client as client_module
-from cpa.upstream.client import HTTPX_ERRORS, ClientStats, UpstreamClients, map_errors, open_clients, send
+from cpa.upstream.client import HTTPX_ERRORS, ClientStats, UpstreamClients, map_errors, open_clients
 from cpa.upstream.transport import BufferStream
 from tests.upstream.proxies_fake import open_http_proxy, open_socks_proxy
 from tests.upstream.scripted import Peer, RawRequest, answering, make_tls, open_fds, open_server, response
@@ -31,7 +31,7 @@ def post(url: str, body: bytes = b"{}") -> httpx.Request:
 
 
 async def fetch(client: httpx.AsyncClient, request: httpx.Request) -> tuple[int, bytes]:
-    answer = await send(client, request)
+    answer = await client.send(request, stream=True)
     try:
         return answer.status_code, await answer.aread()
     finally:
@@ -195,7 +195,7 @@ async def test_direct_stats_and_closing() -> None:
     async with open_server(answering(response())) as server:
         async with open_clients() as clients:
             client = clients.client_for("", "")
-            answer = await send(client, post(server.url()))
+            answer = await client.send(post(server.url()), stream=True)
             await answer.aclose()
             assert clients.stats() == ClientStats(clients=1, open_connections=1, idle_connections=1, proxied_requests=0)
         assert clients.stats().open_connections == 0
@@ -289,7 +289,7 @@ async def test_retired_client_ends_with_its_last_response(kind: str) -> None:
         idle_fds = open_fds()
         setting = f"{kind}://127.0.0.1:{proxy.port}"
         client = clients.client_for("", setting)
-        answer = await send(client, post("http://provider.test/"))
+        answer = await client.send(post("http://provider.test/"), stream=True)
         await clients.retire_unused([("", setting)])
         assert clients.client_for("", setting) is client
         await clients.retire_unused([("direct", setting)])

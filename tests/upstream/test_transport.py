@@ -748,13 +748,3 @@ async def test_closing_the_transport_ends_running_exchanges() -> None:
             await trio.testing.wait_all_tasks_blocked(0.02)
             await transport.aclose()
     assert open_fds() == before
-
-
-async def test_retired_transport_keeps_nothing_but_works() -> None:
-    async with open_server(answering(response())) as server, TrioTransport() as transport:
-        await fetch(transport, post(server.url()))
-        assert transport.idle_connections == 1
-        transport.retire()
-        assert transport.open_connections == 0
-        assert await fetch(transport, post(server.url())) == (200, b"ok")
-        assert transport.open_connections == 0
