@@ -15,6 +15,7 @@
     ├ PipelineError 500
     │ ├ StageError           a stage failed: which one, of which plugin
     │ ├ IllegalTransition    an exchange was driven against its state table
+    │ ├ UnsupportedFormat 501 a plugin's executor speaks nothing that could be carried to the client
     │ └ NoTranslator 501     nothing can carry this client's protocol to that provider's
     ├ CredentialError 503
     │ └ NoCredential         all are disabled or cooling down; retry_after_s may be set
@@ -22,6 +23,7 @@
       ├ UpstreamConnectError
       ├ UpstreamTimeout 504
       ├ UpstreamStatusError  the provider's own status, headers and body
+      ├ ExecutorError        a plugin's executor failed, with the status that it chose
       ├ UpstreamStreamError  the provider reported an error inside a stream that had begun
       └ UpstreamProtocolError the provider broke its protocol (truncated, empty, unparsable)
 
@@ -181,6 +183,13 @@ class IllegalTransition(PipelineError):
         self.event = event
 
 
+class UnsupportedFormat(PipelineError):
+    """A plugin's executor does not speak what the client needs, nor anything that could be translated to it."""
+
+    http_status = 501
+    code = "not_implemented"
+
+
 class NoTranslator(PipelineError):
     """Nothing can carry the client's protocol to the provider's."""
 
@@ -274,6 +283,16 @@ class UpstreamStatusError(UpstreamError):
             if key == name:
                 return value
         return None
+
+
+class ExecutorError(UpstreamError):
+    """A plugin's executor failed."""
+
+    http_status = 500
+    code = "plugin_executor_error"
+
+    def __init__(self, message: str, *, http_status: int | None = None) -> None:
+        super().__init__(message, http_status=http_status)
 
 
 class UpstreamStreamError(UpstreamError):

@@ -3,18 +3,15 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
-from typing import NewType, Protocol, TypeAlias, runtime_checkable
+from typing import Final, NewType, Protocol, runtime_checkable
 
 import attrs
 
 from cpa.credentials.model import Credential
 from cpa.errors import CpaError, RawHeaders
 from cpa.formats.names import Format
-
-JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
-"""Anything that JSON can say."""
-JsonObject: TypeAlias = dict[str, JsonValue]
-"""A JSON object."""
+from cpa.jsontypes import JsonObject as JsonObject
+from cpa.jsontypes import JsonValue as JsonValue
 
 RequestId = NewType("RequestId", str)
 """Random UUID of one execution."""
@@ -22,6 +19,10 @@ TraceId = NewType("TraceId", str)
 """8 lower-case hex digits of one inbound HTTP request; empty for executions that none started."""
 PluginId = NewType("PluginId", str)
 """Base name of a plugin's library, ``[A-Za-z0-9][A-Za-z0-9._-]{0,127}``."""
+
+
+NESTED_CALLS: Final = "nested calls"
+"""Set in `Execution.memory` once a plugin has started an execution inside this one, which then has its own account."""
 
 
 class Operation(StrEnum):
@@ -59,31 +60,122 @@ class AttemptObserver(Protocol):
         """The attempt with *credential* has its answer in hand, or failed."""
 
 
+class AttemptAccount(Protocol):
+    """Notes what one attempt cost. Nothing in here raises or waits, and all of it may be called in any state.
+
+    Attributes:
+      response_headers: of the provider's answer, lower-case names; set when they are there.
+    """
+
+    response_headers: RawHeaders
+
+    def feed(self, block: bytes) -> None:
+        """Whole events of a streamed answer, in the provider's protocol."""
+
+    def body(self, data: bytes) -> None:
+        """A whole answer, in the provider's protocol."""
+
+    def finish(self, error: CpaError | None, *, complete: bool) -> None:
+        """The attempt has ended; only the first call counts. *error*: None also for a client that left."""
+
+
+class Accounts(Protocol):
+    """Keeps the accounts of attempts."""
+
+    @property
+    def wanted(self) -> bool:
+        """Somebody will read them."""
+        ...
+
+    def attempt(
+        self,
+        *,
+        credential: Credential,
+        model: str,
+        alias: str,
+        principal: str,
+        request_format: Format,
+        provider_format: str,
+        request_body: bytes,
+        request_id: str,
+        trace_id: str,
+    ) -> AttemptAccount:
+        """Begin the account of an attempt that starts now. *model*, *alias*: the provider's name and the client's."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class Execution:
+    """What every call of one execution has in common.
+
+    Attributes:
+      callers: plugins whose nested calls led here, outermost first.
+      metadata: plugin-abi 6.11; a stage that wants to keep or change it takes a copy.
+      headers, query, path, principal: of the client's request, which nested calls of a stage inherit.
+      memory: what adapters keep for the length of the execution, e.g. the encoded form of a body that several plugins
+        get.
+    """
+
+    request_id: RequestId
+    trace_id: TraceId
+    callers: tuple[PluginId, ...] = ()
+    metadata: JsonObject = attrs.field(factory=dict)
+    headers: RawHeaders = attrs.field(default=(), repr=False)
+    query: bytes = attrs.field(default=b"", repr=False)
+    path: str = ""
+    principal: str = attrs.field(default="", repr=False)
+    memory: dict[object, object] = attrs.field(factory=dict, repr=False, eq=False)
+
+
+@attrs.frozen(kw_only=True)
+class Wire:
+    """What one executor speaks when it serves a client of some protocol.
+
+    Attributes:
+      input, output: protocols of the request that it takes and of the answer that it gives. A plugin's may be of its
+        own invention.
+      native: it is built in: it answers with wire bytes, and its bodies meet the transforms even where the protocols
+        are the client's. Plugin executors answer with units (plugin-abi 6.16), and meet transforms only on translation.
+    """
+
+    input: str
+    output: str
+    native: bool = True
+
+
 @attrs.frozen(kw_only=True)
 class UpstreamCall:
     """One attempt, ready to be sent.
 
     Attributes:
       credential: who pays.
+      execution: which the attempt belongs to.
+      wire: as the executor chose it for this client.
       model: the provider's name of the model.
       body: the request body in pieces; joined they are what the provider receives.
+      original: the client's body, in its own protocol, as interceptors left it.
       client_headers: as the client sent them; executors forward only what their contract names.
       query: raw query string of the client's request, without ``?``.
+      alt: alternate mode of the client's protocol, e.g. ``responses/compact``.
       log: told of every step, or None.
     """
 
     credential: Credential
+    execution: Execution
+    wire: Wire
     operation: Operation
     model: str
     stream: bool
     body: tuple[bytes, ...]
     client_headers: RawHeaders
+    original: bytes = attrs.field(default=b"", repr=False)
     query: bytes = b""
+    alt: str = ""
     log: WireLog | None = None
 
 
 class UpstreamAnswer(Protocol):
-    """A provider's successful answer; belongs to the context of `Executor.open`."""
+    """A provider's successful answer; belongs to the context of `Executor.open`. A plugin's pieces are units."""
 
     status: int
     headers: RawHeaders
@@ -103,13 +195,11 @@ class UpstreamAnswer(Protocol):
 
 @runtime_checkable
 class Executor(Protocol):
-    """Talks to one kind of provider.
+    """Talks to one kind of provider."""
 
-    Attributes:
-      format: protocol that the provider speaks.
-    """
-
-    format: Format
+    def wire(self, client: Format) -> Wire:
+        """What it speaks for a client of that protocol. Raises: UnsupportedFormat."""
+        ...
 
     def open(self, call: UpstreamCall) -> AbstractAsyncContextManager[UpstreamAnswer]:
         """Send *call* and wait for the head of the answer.
@@ -134,11 +224,21 @@ class Scheduler(Protocol):
 
 @attrs.frozen(kw_only=True)
 class Candidate:
-    """One way to serve a model: whose key, under which name, by which executor."""
+    """One way to serve a model: whose key, under which name, by which executor.
+
+    Attributes:
+      executor_key: provider key of the executor; empty = the credential's.
+    """
 
     credential: Credential
     model: str
     executor: Executor
+    executor_key: str = ""
+
+    @property
+    def provider(self) -> str:
+        """The provider key under which stages know it."""
+        return self.executor_key or self.credential.provider
 
 
 class ModelResolver(Protocol):

@@ -13,6 +13,7 @@ ROOT = Path(cpa.__file__).parent
 BASE = frozenset(
     {
         "cpa.errors",
+        "cpa.jsontypes",
         "cpa.types",
         "cpa.version",
         "cpa.config.schema",
@@ -29,7 +30,8 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "cpa.cli": ANYTHING,
     "cpa.app": ANYTHING,
     "cpa.server": frozenset({"host", "pipeline", "formats", "models", "observability", "usage"}),
-    "cpa.host": frozenset({"abi", "pipeline", "upstream", "formats", "credentials", "scheduling", "observability"}),
+    "cpa.host": frozenset({"abi", "pipeline", "upstream", "usage", "models", "scheduling", "credentials", "config"})
+    | {"formats", "observability"},
     "cpa.abi": frozenset({"formats"}),
     "cpa.pipeline": frozenset({"translation", "formats"}),
     "cpa.translation": frozenset({"formats"}),
@@ -62,6 +64,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "httptools": ("cpa.upstream", "cpa.server", "cpa.testing.mock"),
     "yaml": ("cpa.config",),
     "watchfiles": ("cpa.config",),
+    "bcrypt": ("cpa.server.management.keys",),
     "prometheus_client": ("cpa.observability",),
     "brotli": ("cpa.formats.coding",),
     "zstandard": ("cpa.formats.coding",),
@@ -80,11 +83,13 @@ WITHOUT_TRIO = (
     "cpa.pipeline",
     "cpa.config.schema",
     "cpa.errors",
+    "cpa.jsontypes",
     "cpa.types",
 )
 TRIO_ALLOWED = frozenset(
     {
         "cpa.pipeline.runner",
+        "cpa.pipeline.answer",
         "cpa.pipeline.completions",
         "cpa.abi.transport",
         "cpa.abi.process",

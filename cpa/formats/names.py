@@ -1,5 +1,6 @@
 """Names of the protocols, as configuration, plugins and logs write them."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 
@@ -12,6 +13,15 @@ class Format(StrEnum):
     GEMINI = "gemini"
     CODEX = "codex"
 
+
+ALIASES: Mapping[str, Format] = {
+    **dict.fromkeys(
+        ("chat-completions", "chat_completions", "openai-chat-completions", "openai_chat_completions"), Format.OPENAI
+    ),
+    **dict.fromkeys(("responses", "openai-responses", "openai_responses"), Format.OPENAI_RESPONSE),
+    "anthropic": Format.CLAUDE,
+}
+"""Other names that plugins use, in lower case (plugin-abi 4.7.2)."""
 
 SAME_WIRE = frozenset(
     {

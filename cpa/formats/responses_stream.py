@@ -80,6 +80,7 @@ class ResponsesReader:
         "_items_bytes",
         "_last",
         "_limit",
+        "_open_end",
         "_scanned",
         "_splitter",
         "_started",
@@ -89,12 +90,14 @@ class ResponsesReader:
         "terminal",
     )
 
-    def __init__(self, fmt: Format, *, max_event_bytes: int = MAX_SSE_EVENT_BYTES) -> None:
+    def __init__(self, fmt: Format, *, max_event_bytes: int = MAX_SSE_EVENT_BYTES, open_end: bool = False) -> None:
+        """*open_end*: a stream that ends without a terminal sign is complete; whoever feeds it knows."""
         self.terminal = False
         self.done = False
         self.substantial = False
         self.fault: StreamFault | None = None
         self._format = fmt
+        self._open_end = open_end
         self._limit = max_event_bytes
         self._splitter = EventSplitter(max_event_bytes=max_event_bytes)
         self._started = False
@@ -130,7 +133,7 @@ class ResponsesReader:
             event = closed_event(rest)
             out = self._relay(event) if event else leading_blanks(rest)
             self._raise_failure()
-        if self.fault is None and not self.terminal:
+        if self.fault is None and not self.terminal and not self._open_end:
             raise cut_short(self._last_name() if self._started else None)
         return out
 

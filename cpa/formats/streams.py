@@ -75,11 +75,45 @@ class StreamReader(Protocol):
         ...
 
 
-def open_reader(fmt: Format, *, max_event_bytes: int = MAX_SSE_EVENT_BYTES) -> StreamReader:
-    """A reader for a provider that speaks *fmt*, good for one stream."""
+def open_reader(
+    fmt: str, *, max_event_bytes: int = MAX_SSE_EVENT_BYTES, units: bool = False, open_end: bool = False
+) -> StreamReader:
+    """A reader for a provider that speaks *fmt*, good for one stream.
+
+    Args:
+      units: what comes are the units of a plugin's executor (plugin-abi 6.16), of a protocol that need not be known.
+      open_end: Responses only: a stream that ends without a terminal sign is complete.
+    """
+    if units:
+        return UnitReader()
     if fmt in (Format.OPENAI_RESPONSE, Format.CODEX):
-        return ResponsesReader(fmt, max_event_bytes=max_event_bytes)
-    return EventReader(_DIALECTS[fmt], max_event_bytes=max_event_bytes)
+        return ResponsesReader(Format(fmt), max_event_bytes=max_event_bytes, open_end=open_end)
+    return EventReader(_DIALECTS[Format(fmt)], max_event_bytes=max_event_bytes)
+
+
+class UnitReader:
+    """The `StreamReader` of a plugin's executor: each unit says something, and the plugin says when it ends."""
+
+    __slots__ = ("done", "fault", "substantial", "terminal")
+
+    def __init__(self) -> None:
+        self.terminal = False
+        self.done = False
+        self.substantial = False
+        self.fault: StreamFault | None = None
+
+    def feed(self, data: bytes) -> bytes:
+        """The unit as it is."""
+        self.substantial = True
+        return data
+
+    def finish(self) -> bytes:
+        """Nothing is left."""
+        return b""
+
+    def next_sequence(self) -> int:
+        """Nobody counts."""
+        return 0
 
 
 class Verdict(Enum):

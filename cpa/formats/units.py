@@ -84,13 +84,13 @@ def ends_stream(fmt: Format, block: bytes) -> bool:
     return any((event_data(event) or b"").strip() == _DONE for event in split_events(block))
 
 
-def provider_units(fmt: Format, block: bytes) -> list[bytes]:
+def provider_units(fmt: str, block: bytes) -> list[bytes]:
     """The units of *block*, complete wire events of a provider that speaks *fmt*, for `response.normalize_before`.
 
     Chat and Responses: one line ``data: {…}`` an event, ``data: [DONE]`` included. Claude: every line on its own,
     blank lines too. Gemini: bare JSON.
     """
-    if fmt is Format.CLAUDE:
+    if fmt == Format.CLAUDE:
         return block.splitlines()
     units: list[bytes] = []
     for event in split_events(block):
@@ -98,29 +98,34 @@ def provider_units(fmt: Format, block: bytes) -> list[bytes]:
         if data is None or not data.strip():
             continue
         data = data.replace(b"\n", b" ")
-        if fmt is not Format.GEMINI:
+        if fmt != Format.GEMINI:
             units.append(b"data: " + data)
         elif data.strip() != _DONE:
             units.append(data)
     return units
 
 
-def provider_end_unit(fmt: Format) -> bytes | None:
-    """The unit that plugins get when the stream has ended; None where the provider's own last event says it."""
-    return _DONE if fmt is Format.GEMINI else None
+def provider_end_unit(fmt: str, *, units: bool = False) -> bytes | None:
+    """The unit that plugins get when the stream has ended; None where the provider's own last event says it.
+
+    Of the streams of plugin executors, which have no end mark, only Chat gets one (plugin-abi 6.16).
+    """
+    if units:
+        return b"data: " + _DONE if fmt == Format.OPENAI else None
+    return _DONE if fmt == Format.GEMINI else None
 
 
-def from_provider_units(fmt: Format, units: Iterable[bytes]) -> bytes:
+def from_provider_units(fmt: str, units: Iterable[bytes]) -> bytes:
     """Wire bytes of units that normalizers may have changed; empty units and a bare end marker vanish.
 
     The inverse of `provider_units`, except for comments, and for the `event:` lines of Responses, which are made anew.
     """
-    if fmt is Format.CLAUDE:
+    if fmt == Format.CLAUDE:
         return b"".join(unit + b"\n" for unit in units)
     out: list[bytes] = []
     for unit in units:
         data = unit.removeprefix(b"data:").strip()
-        if not data or (data == _DONE and fmt is not Format.OPENAI):
+        if not data or (data == _DONE and fmt != Format.OPENAI):
             continue
         data = data.replace(b"\r", b"").replace(b"\n", b" ")
         if fmt in (Format.OPENAI_RESPONSE, Format.CODEX):

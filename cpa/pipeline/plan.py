@@ -23,6 +23,15 @@ class Plan:
         ordered = sorted(registrations, key=lambda entry: (-entry.priority, entry.plugin_id.encode()))
         return cls(stages={kind: tuple(entry for entry in ordered if entry.kind is kind) for kind in StageKind})
 
+    @property
+    def empty(self) -> bool:
+        """Nobody takes part."""
+        return not any(self.stages.values())
+
+    def thinking(self, provider: str) -> Registration | None:
+        """The one that writes thinking settings for *provider*."""
+        return next((entry for entry in self.stages[StageKind.THINKING_APPLY] if entry.provider == provider), None)
+
     def of(self, kind: StageKind, callers: tuple[PluginId, ...] = ()) -> tuple[Registration, ...]:
         """Stages of *kind*; those of SKIPPED_FOR_CALLERS do not meet the executions that their own plugin started."""
         entries = self.stages[kind]

@@ -4,7 +4,7 @@ import re
 from urllib.parse import parse_qs
 
 from cpa.credentials.model import Credential
-from cpa.errors import RawHeaders, Rejected, UpstreamError, UpstreamProtocolError, UpstreamStatusError
+from cpa.errors import ExecutorError, RawHeaders, Rejected, UpstreamError, UpstreamProtocolError, UpstreamStatusError
 from cpa.formats import headers as http
 from cpa.formats.faults import bare_fault
 from cpa.formats.headers import HeaderMap
@@ -27,8 +27,8 @@ JSON_CONTENT_TYPE = (b"content-type", b"application/json")
 
 def may_rotate(error: UpstreamError) -> bool:
     """Another credential may be tried after *error*; a fault of the request is the client's to hear at once."""
-    if isinstance(error, UpstreamStatusError):
-        return error.status >= 500 or error.status in ROTATING_STATUSES
+    if isinstance(error, UpstreamStatusError | ExecutorError):
+        return error.http_status >= 500 or error.http_status in ROTATING_STATUSES
     return True
 
 

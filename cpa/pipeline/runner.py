@@ -5,8 +5,8 @@ connection is open, and leaving it, however, closes that connection, settles the
 task in here; a cancelled caller cancels whatever is being awaited.
 """
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Protocol
 from uuid import uuid4
@@ -24,18 +24,19 @@ from cpa.errors import (
     Rejected,
     RequestError,
     UnknownModel,
+    UnsupportedFormat,
     UpstreamError,
-    UpstreamStatusError,
-    UpstreamStreamError,
 )
 from cpa.formats import headers as http
+from cpa.formats.facts import request_facts
 from cpa.formats.headers import HeaderMap
 from cpa.formats.json import splice_model
 from cpa.formats.names import SAME_WIRE, Format
-from cpa.formats.redaction import hide
-from cpa.formats.streams import StreamReader, open_reader
+from cpa.formats.streams import open_reader
+from cpa.formats.thinking import Thinking, split_suffix
+from cpa.pipeline.answer import Answer, AnswerStream
 from cpa.pipeline.dispatch import ask, first_body, fold_body
-from cpa.pipeline.exchange import OUTCOMES, Event, Exchange, ModelRequest
+from cpa.pipeline.exchange import OUTCOMES, Event, Exchange, ModelRequest, State
 from cpa.pipeline.plan import Plan
 from cpa.pipeline.rules import (
     COMPLETION_STATUS,
@@ -48,7 +49,6 @@ from cpa.pipeline.rules import (
 )
 from cpa.pipeline.stage import (
     CompletionCall,
-    Execution,
     InterceptRequestCall,
     InterceptRequestResult,
     InterceptResponseCall,
@@ -61,32 +61,35 @@ from cpa.pipeline.stage import (
     RouteResult,
     StageKind,
     TargetKind,
+    ThinkingCall,
     TransformCall,
 )
 from cpa.pipeline.stream import NATIVE_IDENTITY, AnswerContext, ChunkStages, transform_full
 from cpa.pipeline.trace import Trace
 from cpa.types import (
+    NESTED_CALLS,
+    Accounts,
+    AttemptAccount,
     AttemptObserver,
     Candidate,
+    Execution,
+    JsonObject,
     ModelResolver,
+    Operation,
+    PluginId,
     RequestId,
     Scheduler,
     UpstreamAnswer,
     UpstreamCall,
+    Wire,
     WireLog,
 )
 
 log = structlog.get_logger(__name__)
 
-START_HOLD_S = 2.0
-"""How long start events wait for what follows them (translation 4.1)."""
-TAIL_S = 10.0
-"""How long an answered stream may be silent before it counts as ended. Longer than translation 4.1's 2 s: when several
-choices were asked for, the first one's end is seen while others still think."""
 COMPLETION_WAIT_S = 5.0
 """How long an ended exchange waits for a place among the running completion events before it gives up, loudly."""
 FORMATS_WITH_MODEL_IN_BODY = frozenset({Format.OPENAI, Format.OPENAI_RESPONSE, Format.CODEX, Format.CLAUDE})
-JSON_HEADERS: RawHeaders = ((b"content-type", b"application/json"),)
 FULL_RESPONSE_STAGES = (
     StageKind.RESPONSE_NORMALIZE_BEFORE,
     StageKind.RESPONSE_TRANSLATE,
@@ -117,6 +120,8 @@ class Services:
       passthrough_headers: a provider's response headers reach the client.
       max_event_bytes: largest event of a provider's stream.
       nested_depth: executions inside one another; deeper ones are a loop.
+      accounts: told of every attempt that generates something.
+      direct: plugins whose executor a router may choose, each with what it runs on: no credential.
     """
 
     plan: Plan
@@ -126,23 +131,8 @@ class Services:
     passthrough_headers: bool = False
     max_event_bytes: int = 50 << 20
     nested_depth: int = 8
-
-
-@attrs.define(kw_only=True, eq=False)
-class Answer:
-    """What the client gets: either a whole *body* or a *stream* of wire frames.
-
-    Attributes:
-      headers: for the client, lower-case names, without those of the connection.
-      credential: who served it.
-      format: the client's protocol; ``stream`` raises CpaError on failures after its first frames.
-    """
-
-    format: Format
-    headers: RawHeaders
-    credential: Credential
-    body: bytes = attrs.field(default=b"", repr=False)
-    stream: "AnswerStream | None" = None
+    accounts: Accounts | None = None
+    direct: Mapping[PluginId, Candidate] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)
@@ -150,112 +140,10 @@ class Prepared:
     """A request on its way to one candidate, after interception and translation."""
 
     candidate: Candidate
+    wire: Wire
     headers: RawHeaders
     original: bytes
     body: tuple[bytes, ...]
-
-
-class AnswerStream:
-    """Wire frames for the client, whole events at a time.
-
-    Iterating raises CpaError when the provider fails midway, after which there is nothing more. Frames are a provider's
-    own bytes unless a stage changed them.
-
-    Attributes:
-      reader: knows the state of the provider's stream.
-    """
-
-    def __init__(
-        self,
-        *,
-        answer: UpstreamAnswer,
-        reader: StreamReader,
-        exchange: Exchange,
-        stages: ChunkStages | None,
-        source: Format,
-        credential: Credential,
-    ) -> None:
-        self._answer = answer
-        self._chunks = answer.chunks()
-        self._exchange = exchange
-        self._stages = stages
-        self._source = source
-        self._credential = credential
-        self._first = b""
-        self._ended = False
-        self.reader = reader
-
-    async def prefetch(self) -> None:
-        """Have the first deliverable frames in hand. Raises: UpstreamError, when another attempt may still be made.
-
-        Start events say nothing yet: many failures come right behind them. As long as they are all there is, they are
-        held back for a moment, so that such a failure is answered with its own status.
-        """
-        block = await self._read()
-        with trio.move_on_after(START_HOLD_S):
-            while not (self.reader.substantial or self._ended or self.reader.fault):
-                block += await self._read()
-        fault = self.reader.fault
-        if fault is not None and not self.reader.substantial:
-            body = hide(fault.body, self._credential.secrets())
-            raise UpstreamStatusError(
-                status=fault.status, headers=JSON_HEADERS, body=body, provider_format=self._source
-            )
-        self._first = await self._through(block) or await self._advance()
-
-    def __aiter__(self) -> "AnswerStream":
-        return self
-
-    async def __anext__(self) -> bytes:
-        if self._first:
-            first, self._first = self._first, b""
-            return first
-        try:
-            block = await self._advance()
-        except CpaError:
-            self._exchange.advance(Event.FAIL)
-            raise
-        if block:
-            return block
-        if not self._exchange.ended:
-            self._exchange.advance(Event.SUCCEED)
-        raise StopAsyncIteration
-
-    async def _advance(self) -> bytes:
-        """The next frames, or empty at a clean end. Raises: UpstreamError, StageError."""
-        while not self._ended:
-            fault = self.reader.fault
-            if fault is not None:
-                frame = hide(fault.frame, self._credential.secrets())
-                raise UpstreamStreamError(fault.message, status=fault.status, code=fault.code, frame=frame)
-            block = await self._through(await self._read())
-            if block:
-                return block
-        return b""
-
-    async def _read(self) -> bytes:
-        """The provider's next whole events; sets `_ended` at a clean end. Raises: UpstreamError."""
-        reader = self.reader
-        if reader.done:
-            await self._answer.drain()
-        elif reader.terminal:
-            # What may follow is an end mark or the usage. The answer is complete without: neither a provider that
-            # keeps the connection open nor one that breaks it can spoil it any more.
-            with trio.move_on_after(TAIL_S), suppress(StopAsyncIteration, UpstreamError):
-                return reader.feed(await self._chunks.__anext__())
-        else:
-            with suppress(StopAsyncIteration):
-                return reader.feed(await self._chunks.__anext__())
-        block = reader.finish()
-        self._ended = reader.fault is None
-        return block
-
-    async def _through(self, block: bytes) -> bytes:
-        """*block* after the chunk stages, with the client's end mark where they own it."""
-        if self._stages is None:
-            return block
-        block = await self._stages.feed(block) if block else b""
-        return block + await self._stages.finish() if self._ended else block
 
 
 @asynccontextmanager
@@ -274,6 +162,7 @@ async def open_answer(
     run = Run(request=request, services=services, observer=observer, wire_log=wire_log)
     candidates = await run.route()
     run.exchange.advance(Event.START)
+    run.describe()
     try:
         async with AsyncExitStack() as stack:
             await run.intercept_before()
@@ -289,6 +178,7 @@ async def open_answer(
         raise
     finally:
         run.settle(Event.CANCEL)
+        run.close_account(None)
         await run.complete()
 
 
@@ -324,7 +214,10 @@ class Run:
         self.headers = request.headers
         self.body = request.body
         self.error: BaseException | None = None
+        self.thinking: Thinking | None = None
+        self._plays_provider = False
         self._attempt: Credential | None = None
+        self._account: AttemptAccount | None = None
         self.started_at = datetime.now(UTC)
 
     async def route(self) -> tuple[Candidate, ...]:
@@ -347,17 +240,50 @@ class Run:
             result: RouteResult | None = await ask(entry, call, self.trace)
             if result is None:
                 continue
-            candidates = self._routed(result)
+            candidates = self._routed(result, entry.plugin_id)
             if candidates:
                 return candidates
             log.warning(
                 "route.invalid", plugin_id=entry.plugin_id, target_kind=result.target_kind, target=result.target
             )
-        return models.resolve(request.model)
+        return self._resolve()
 
-    def _routed(self, result: RouteResult) -> tuple[Candidate, ...]:
+    def _resolve(self) -> tuple[Candidate, ...]:
+        """By the model's name; a suffix like ``(high)`` is a wish where somebody is there to fulfil it (proxy 2.5)."""
+        resolve, name = self.services.models.resolve, self.request.model
+        try:
+            return resolve(name)
+        except UnknownModel:
+            split = split_suffix(name)
+            if split is None:
+                raise
+            base, thinking = split
+        candidates = tuple(c for c in resolve(base) if self.plan.thinking(c.provider) is not None)
+        if not candidates:
+            raise UnknownModel(name)
+        self.thinking = thinking
+        return candidates
+
+    def describe(self) -> None:
+        """Add what plugins may know of a routed request to its metadata (plugin-abi 6.11)."""
+        if self.plan.empty:
+            return
+        facts = request_facts(self.request.format, self.request.body)
+        self.thinking = self.thinking or facts.thinking
+        known: JsonObject = {"service_tier": facts.service_tier, "generate": facts.generate}
+        if self.thinking is not None:
+            known["reasoning_effort"] = self.thinking.effort
+        self.execution = attrs.evolve(self.execution, metadata=self.execution.metadata | known)
+
+    def _routed(self, result: RouteResult, router: PluginId) -> tuple[Candidate, ...]:
         """Candidates of a router's choice; none when the choice cannot be followed and the next router is asked."""
-        if result.target_kind is not TargetKind.PROVIDER or result.target not in self.services.models.providers():
+        if result.target_kind is not TargetKind.PROVIDER:
+            chosen = router if result.target_kind is TargetKind.SELF else PluginId(result.target)
+            direct = self.services.direct.get(chosen)
+            if direct is None or self._wire(direct) is None:
+                return ()
+            return (attrs.evolve(direct, model=self.request.model),)
+        if result.target not in self.services.models.providers():
             return ()
         model = result.model.strip() or self.request.model
         try:
@@ -407,10 +333,10 @@ class Run:
         """
         left = self._routable(candidates)
         while True:
-            candidate = await self._pick(left)
+            candidate = left[0] if left[0].credential.anonymous else await self._pick(left)
             left.remove(candidate)
             self.exchange.advance(Event.ATTEMPT)
-            self._attempt = candidate.credential
+            self._select(candidate.credential)
             if self.observer is not None:
                 self.observer.attempt_started(candidate.credential)
             try:
@@ -422,18 +348,43 @@ class Run:
                 log.info("attempt.failed", provider=candidate.credential.provider, error=str(exc))
                 self.exchange.advance(Event.RETRY)
 
+    def _select(self, credential: Credential) -> None:
+        """Note whose attempt this is, also for the plugins."""
+        self._attempt = credential
+        if not credential.anonymous:
+            selected: JsonObject = {"selected_auth_id": credential.id, "selected_auth_index": credential.index}
+            self.execution = attrs.evolve(self.execution, metadata=self.execution.metadata | selected)
+
     def _routable(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Those of *candidates* whose protocol the client's can be carried to. Raises: NoTranslator when none is."""
         source = self.request.format
-        if self.plan.of(StageKind.REQUEST_TRANSLATE):
-            return list(candidates)
-        found = [c for c in candidates if (source, c.executor.format) in SAME_WIRE]
+        anything = bool(self.plan.of(StageKind.REQUEST_TRANSLATE))
+        found, target, refusal = [], "", None
+        for candidate in candidates:
+            try:
+                wire = candidate.executor.wire(source)
+            except UnsupportedFormat as exc:
+                refusal = exc
+                continue
+            target = target or wire.input
+            if anything or wire.input == source or (source, wire.input) in SAME_WIRE:
+                found.append(candidate)
+        if not found and refusal is not None and not target:
+            raise refusal
         if not found:
-            raise NoTranslator(source=source, target=candidates[0].executor.format, model=self.request.model)
+            raise NoTranslator(source=source, target=target, model=self.request.model)
         return found
+
+    def _wire(self, candidate: Candidate) -> Wire | None:
+        """What *candidate* speaks for this client; None when it cannot serve it."""
+        try:
+            return candidate.executor.wire(self.request.format)
+        except UnsupportedFormat:
+            return None
 
     def attempt_ended(self, error: CpaError | None) -> None:
         """Tell observer and log how the running attempt ended, once; a stream's ends with the stream."""
+        self.close_account(error)
         credential, self._attempt = self._attempt, None
         if credential is None:
             return
@@ -441,6 +392,34 @@ class Run:
             self.wire_log.attempt_error(str(error))
         if self.observer is not None:
             self.observer.attempt_ended(credential, error)
+
+    def _open_account(self, prepared: Prepared) -> AttemptAccount | None:
+        """Note what this attempt costs, if anybody wants to know; counting tokens costs nothing."""
+        accounts = self.services.accounts
+        if accounts is None or not accounts.wanted or self.request.operation is not Operation.GENERATE:
+            return None
+        self._account = accounts.attempt(
+            credential=prepared.candidate.credential,
+            model=prepared.candidate.model,
+            alias=self.request.model,
+            principal=self.request.principal,
+            request_format=self.request.format,
+            provider_format=prepared.wire.output,
+            request_body=prepared.original,
+            request_id=self.execution.request_id,
+            trace_id=self.execution.trace_id,
+        )
+        self._plays_provider = not prepared.wire.native
+        return self._account
+
+    def close_account(self, error: CpaError | None) -> None:
+        """End the account of the present attempt, if there is one."""
+        account, self._account = self._account, None
+        if account is None:
+            return
+        if self._plays_provider and NESTED_CALLS in self.execution.memory:
+            return  # the plugin let others do the work, which was accounted for there (plugin-abi 4.12)
+        account.finish(error, complete=error is None and self.exchange.state is State.SUCCEEDED)
 
     async def _pick(self, left: Sequence[Candidate]) -> Candidate:
         """A plugin scheduler first (only the highest one), then the built-in one."""
@@ -473,42 +452,72 @@ class Run:
         prepared = await self._prepare(candidate)
         call = UpstreamCall(
             credential=candidate.credential,
+            execution=self.execution,
+            wire=prepared.wire,
             operation=self.request.operation,
             model=candidate.model,
             stream=self.request.stream,
             body=prepared.body,
             client_headers=prepared.headers,
+            original=prepared.original,
             query=self.request.query,
+            alt=self.request.alt,
             log=self.wire_log,
         )
+        account = self._open_account(prepared)
         if not self.request.stream:
             async with candidate.executor.open(call) as upstream:
                 body = await upstream.read()
-            check_answer(candidate.executor.format, body, candidate.credential)
+            if account is not None:
+                account.response_headers = upstream.headers
+                account.body(body)
+            if prepared.wire.native:
+                check_answer(Format(prepared.wire.output), body, candidate.credential)
             # The provider's connection is back in its pool before the client gets its first byte.
             yield await self._full(prepared, upstream.headers, body)
             return
         async with candidate.executor.open(call) as upstream:
-            yield await self._streamed(prepared, upstream)
+            if account is not None:
+                account.response_headers = upstream.headers
+            yield await self._streamed(prepared, upstream, account)
 
     async def _prepare(self, candidate: Candidate) -> Prepared:
         """Interceptors of this attempt, then translation. Results are not carried over to the next attempt."""
-        source, target = self.request.format, candidate.executor.format
+        wire = candidate.executor.wire(self.request.format)
         headers, body = self.headers, self.body
         entries = self.plan.of(StageKind.INTERCEPT_AFTER, self.request.callers)
         if entries:
             headers, body = await self._intercept(
-                entries, model=candidate.model, to_format=target, headers=headers, body=body
+                entries, model=candidate.model, to_format=wire.input, headers=headers, body=body
             )
         return Prepared(
             candidate=candidate,
+            wire=wire,
             headers=headers,
             original=body,
-            body=await self._translate(source, target, candidate.model, body),
+            body=await self._think(wire, candidate, await self._translate(wire, candidate.model, body)),
         )
 
-    async def _translate(self, source: Format, target: Format, model: str, body: bytes) -> tuple[bytes, ...]:
+    async def _think(self, wire: Wire, candidate: Candidate, pieces: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """The body with the client's thinking setting, for providers that plugins play."""
+        entry = None if wire.native or self.thinking is None else self.plan.thinking(candidate.provider)
+        if entry is None or self.thinking is None:
+            return pieces
+        call = ThinkingCall(
+            execution=self.execution,
+            provider=candidate.provider,
+            model=candidate.model,
+            thinking=self.thinking,
+            body=b"".join(pieces),
+        )
+        body: bytes | None = await ask(entry, call, self.trace)
+        return (body,) if body else pieces
+
+    async def _translate(self, wire: Wire, model: str, body: bytes) -> tuple[bytes, ...]:
         """plugin-abi 6.3. Bytes stay bytes: only the model's name is spliced, and only if it differs."""
+        source, target = self.request.format, wire.input
+        if not wire.native and source == target:
+            return (body,)  # a plugin's executor is told the model beside the body (plugin-abi 4.7.2)
         pieces: tuple[bytes, ...] = (body,)
         if source in FORMATS_WITH_MODEL_IN_BODY and model != self.request.model:
             pieces = splice_model(body, model)
@@ -539,8 +548,9 @@ class Run:
             execution=self.execution,
             plan=self.plan,
             trace=self.trace,
-            source=prepared.candidate.executor.format,
+            source=prepared.wire.output,
             target=self.request.format,
+            native=prepared.wire.native,
             model=prepared.candidate.model,
             requested_model=self.request.model,
             request_headers=http.to_map(prepared.headers),
@@ -577,18 +587,24 @@ class Run:
         self.exchange.advance(Event.SUCCEED)
         return self._answer(prepared, upstream_headers, current, body=body)
 
-    async def _streamed(self, prepared: Prepared, upstream: UpstreamAnswer) -> Answer:
+    async def _streamed(self, prepared: Prepared, upstream: UpstreamAnswer, account: AttemptAccount | None) -> Answer:
         stages: ChunkStages | None = None
-        if self._has(*CHUNK_STAGES):
-            stages = ChunkStages(self._context(prepared), headers=http.to_map(upstream.headers))
+        wire, units = prepared.wire, False
+        if not wire.native or self._has(*CHUNK_STAGES):
+            context = self._context(prepared)
+            units = context.units
+            stages = ChunkStages(context, headers=http.to_map(upstream.headers))
             if stages.idle:
                 stages = None
         stream = AnswerStream(
             answer=upstream,
-            reader=open_reader(prepared.candidate.executor.format, max_event_bytes=self.services.max_event_bytes),
+            reader=open_reader(
+                wire.output, max_event_bytes=self.services.max_event_bytes, units=units, open_end=not wire.native
+            ),
             exchange=self.exchange,
             stages=stages,
-            source=prepared.candidate.executor.format,
+            source=wire.output,
+            account=account,
             credential=prepared.candidate.credential,
         )
         await stream.prefetch()

@@ -12,9 +12,9 @@ from typing import Any
 
 import attrs
 
-from cpa.errors import RawHeaders
 from cpa.formats.headers import HeaderMap
-from cpa.types import JsonObject, PluginId, RequestId, TraceId
+from cpa.formats.thinking import Thinking
+from cpa.types import Execution, PluginId
 
 
 class StageKind(StrEnum):
@@ -105,29 +105,6 @@ class Registration:
     priority: int = 0
     on_error: OnError = OnError.SKIP
     provider: str = ""
-
-
-@attrs.frozen(kw_only=True)
-class Execution:
-    """What every call of one execution has in common.
-
-    Attributes:
-      callers: plugins whose nested calls led here, outermost first.
-      metadata: plugin-abi 6.11; a stage that wants to keep or change it takes a copy.
-      headers, query, path, principal: of the client's request, which nested calls of a stage inherit.
-      memory: what adapters keep for the length of the execution, e.g. the encoded form of a body that several plugins
-        get.
-    """
-
-    request_id: RequestId
-    trace_id: TraceId
-    callers: tuple[PluginId, ...] = ()
-    metadata: JsonObject = attrs.field(factory=dict)
-    headers: RawHeaders = attrs.field(default=(), repr=False)
-    query: bytes = attrs.field(default=b"", repr=False)
-    path: str = ""
-    principal: str = attrs.field(default="", repr=False)
-    memory: dict[object, object] = attrs.field(factory=dict, repr=False, eq=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -253,6 +230,18 @@ class TransformCall:
     body: bytes
     original_request: bytes = b""
     translated_request: bytes = b""
+
+
+@attrs.frozen(kw_only=True)
+class ThinkingCall:
+    """`thinking.apply`: write what the client asked for into *body*, in the provider's protocol. Answer: a new body, or
+    none. *model* is the provider's name of it."""
+
+    execution: Execution
+    provider: str
+    model: str
+    thinking: Thinking
+    body: bytes
 
 
 @attrs.frozen(kw_only=True)

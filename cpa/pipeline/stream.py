@@ -24,7 +24,6 @@ from cpa.formats.units import (
 from cpa.pipeline.dispatch import ask, first_body, fold_body
 from cpa.pipeline.plan import Plan
 from cpa.pipeline.stage import (
-    Execution,
     InterceptChunkCall,
     InterceptChunkResult,
     Registration,
@@ -32,6 +31,7 @@ from cpa.pipeline.stage import (
     TransformCall,
 )
 from cpa.pipeline.trace import Trace
+from cpa.types import Execution
 
 HISTORY_CHUNKS = 64
 """plugin-abi appendix A: what interceptors may look back on."""
@@ -65,20 +65,34 @@ class AnswerContext:
     """What response stages are told about the request that led to this answer.
 
     Attributes:
-      source: the provider's protocol; ``target``: the client's.
+      source: the provider's protocol; a plugin's need not be known. ``target``: the client's.
+      native: see `cpa.types.Wire`.
       original_request: the client's body after interception; ``request_body``: what the provider got.
     """
 
     execution: Execution
     plan: Plan
     trace: Trace
-    source: Format
+    source: str
     target: Format
+    native: bool
     model: str
     requested_model: str
     request_headers: HeaderMap
     original_request: bytes
     request_body: bytes
+
+    @property
+    def untouched(self) -> bool:
+        """The answer is a plugin's and already what the client wants: no transform sees it (plugin-abi 4.7.2)."""
+        return not self.native and self.source == self.target
+
+    @property
+    def units(self) -> bool:
+        """Chunks come as units of a plugin's executor, except Responses events for a client that wants those: plugins
+        may cut them as they like, and they have to be put together like a provider's bytes (plugin-abi 6.16)."""
+        relayed = self.target is Format.OPENAI_RESPONSE and self.source in (Format.OPENAI_RESPONSE, Format.CODEX)
+        return not self.native and not relayed
 
     def transform(self, body: bytes, *, stream: bool) -> TransformCall:
         """The call of a response transform for *body*."""
@@ -104,12 +118,13 @@ class ChunkStages:
     def __init__(self, context: AnswerContext, *, headers: HeaderMap) -> None:
         callers = context.execution.callers
         self._context = context
+        self._units = context.units
         self._history = History()
         self._index = 0
         self._opened = False
         self.headers = headers
         # A streamed answer from a Claude credential to a Claude client never meets the transforms (plugin-abi 6.4).
-        bypassed = context.source is Format.CLAUDE and context.target is Format.CLAUDE
+        bypassed = context.untouched or (context.source == Format.CLAUDE and context.target is Format.CLAUDE)
         self._native = bypassed or (context.target, context.source) in NATIVE_IDENTITY
         of = context.plan.of
         self._before: tuple[Registration, ...] = () if bypassed else of(StageKind.RESPONSE_NORMALIZE_BEFORE)
@@ -120,11 +135,16 @@ class ChunkStages:
     @property
     def idle(self) -> bool:
         """No stage wants to see this stream: its events may pass as bytes."""
-        return self._native and not (self._before or self._after or self._interceptors)
+        return self._native and not self._units and not (self._before or self._after or self._interceptors)
 
     async def feed(self, block: bytes) -> bytes:
-        """Frames for the client from the provider's whole events in *block*; empty when all were dropped."""
+        """Frames for the client from the provider's whole events in *block*; empty when all were dropped.
+
+        From a plugin's executor, *block* is one unit.
+        """
         source, target = self._context.source, self._context.target
+        if self._units:
+            return await self._deliver([block if self._native else await self._translate(block)])
         if not self._native:
             return await self._deliver([await self._translate(unit) for unit in provider_units(source, block)])
         if self._before:
@@ -133,10 +153,11 @@ class ChunkStages:
 
     async def finish(self) -> bytes:
         """The last frames of a clean end, with the client's own end mark."""
-        end = provider_end_unit(self._context.source)
+        end = provider_end_unit(self._context.source, units=self._units)
         frames = b""
         if end is not None and not self._native:
-            frames = await self._deliver([await self._translate(end)])
+            translated = await self._translate(end)
+            frames = await self._deliver([translated] if translated != end else [])
         elif end is not None and self._before:
             await self._normalize(end)
         await self.open()
@@ -213,6 +234,8 @@ class ChunkStages:
 async def transform_full(context: AnswerContext, body: bytes) -> bytes:
     """A complete body through normalize_before, translate (only where no native route exists) and normalize_after."""
     of, trace = context.plan.of, context.trace
+    if context.untouched:
+        return body
     body = await fold_body(of(StageKind.RESPONSE_NORMALIZE_BEFORE), context.transform(body, stream=False), trace)
     if (context.target, context.source) not in NATIVE_IDENTITY:
         translated = await first_body(of(StageKind.RESPONSE_TRANSLATE), context.transform(body, stream=False), trace)

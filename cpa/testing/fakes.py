@@ -1,6 +1,6 @@
 """Stand-ins for what an execution needs, for tests of stages and of the runner without sockets."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import attrs
@@ -14,7 +14,7 @@ from cpa.pipeline.plan import Plan
 from cpa.pipeline.runner import Services
 from cpa.pipeline.stage import Registration
 from cpa.scheduling.round_robin import RoundRobin
-from cpa.types import Candidate, UpstreamCall
+from cpa.types import Candidate, Execution, PluginId, RequestId, TraceId, UpstreamCall, Wire
 
 
 @attrs.define(eq=False)
@@ -65,14 +65,20 @@ class FakeExecutor:
     """An executor that records calls and answers by script.
 
     Attributes:
+      native: see `cpa.types.Wire`.
       answer: makes the answer of a call, or raises what the provider would.
       open_answers: answers that were opened and not closed yet.
     """
 
     format: Format
     answer: Callable[[UpstreamCall], FakeAnswer]
+    native: bool = True
     calls: list[UpstreamCall] = attrs.field(factory=list)
     open_answers: int = 0
+
+    def wire(self, client: Format) -> Wire:
+        """Its one format, whoever asks."""
+        return Wire(input=self.format, output=self.format, native=self.native)
 
     @asynccontextmanager
     async def open(self, call: UpstreamCall) -> AsyncIterator[FakeAnswer]:
@@ -113,12 +119,18 @@ def candidate(
     return Candidate(credential=credential, model=model, executor=executor)
 
 
+def execution() -> Execution:
+    """What calls belong to that no runner made."""
+    return Execution(request_id=RequestId("request"), trace_id=TraceId("00000000"))
+
+
 def services(
     candidates: Sequence[Candidate],
     completions: Completions,
     registrations: Iterable[Registration] = (),
     *,
     passthrough_headers: bool = False,
+    direct: Mapping[PluginId, Candidate] | None = None,
 ) -> Services:
     """Services over fakes, with a real plan and a real scheduler."""
     return Services(
@@ -127,4 +139,5 @@ def services(
         scheduler=RoundRobin(),
         completions=completions,
         passthrough_headers=passthrough_headers,
+        direct=direct or {},
     )

@@ -15,7 +15,7 @@ from cpa.errors import CpaError, RawHeaders, UpstreamError, UpstreamProtocolErro
 from cpa.formats.coding import CodingError, DecodedTooLarge, Decoder, codings
 from cpa.formats.names import Format
 from cpa.formats.redaction import hide
-from cpa.types import Executor, UpstreamCall, WireLog
+from cpa.types import Executor, UpstreamCall, Wire, WireLog
 from cpa.upstream.client import CLOSE_GRACE_S, UpstreamClients, map_errors
 from cpa.upstream.dialects import COMPATIBLE, DIALECTS, USER_AGENT, Dialect, HeaderDict, configured_headers, dialect_of
 from cpa.upstream.transport import BufferStream
@@ -164,7 +164,12 @@ class HttpExecutor:
         self._dialect = dialect
         self._clients = clients
         self._settings = settings
-        self.format: Format = dialect.format
+        self._format: Format = dialect.format
+        self._wire = Wire(input=dialect.format, output=dialect.format)
+
+    def wire(self, client: Format) -> Wire:
+        """Its dialect's protocol, whoever asks."""
+        return self._wire
 
     @asynccontextmanager
     async def open(self, call: UpstreamCall) -> AsyncIterator[HttpAnswer]:
@@ -234,7 +239,7 @@ class HttpExecutor:
         # A provider that says which key it refuses must not say it to the client.
         kept = hide(bytes(body[: self._settings.error_body_bytes]), credential.secrets())
         return UpstreamStatusError(
-            status=response.status_code, headers=lower_headers(response), body=kept, provider_format=self.format
+            status=response.status_code, headers=lower_headers(response), body=kept, provider_format=self._format
         )
 
 

@@ -8,8 +8,8 @@ import pytest
 import trio
 
 from cpa.pipeline.completions import MAX_RUNNING, open_completions
-from cpa.pipeline.stage import CompletionCall, Execution, Outcome, StageKind
-from cpa.types import RequestId, TraceId
+from cpa.pipeline.stage import CompletionCall, Outcome, StageKind
+from cpa.types import Execution, RequestId, TraceId
 from tests.pipeline.support import register
 
 CALL = CompletionCall(

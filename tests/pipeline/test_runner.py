@@ -1,5 +1,6 @@
 """The request path in order, with stages that are plain Python functions."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -11,6 +12,7 @@ from cpa.credentials.model import Credential
 from cpa.errors import (
     CpaError,
     NoTranslator,
+    RawHeaders,
     Rejected,
     RequestError,
     StageError,
@@ -19,10 +21,14 @@ from cpa.errors import (
     UpstreamProtocolError,
     UpstreamStatusError,
     UpstreamStreamError,
+    UpstreamTimeout,
 )
 from cpa.formats.names import Format
+from cpa.formats.thinking import OFF, Mode, Thinking
+from cpa.pipeline.answer import START_HOLD_S
 from cpa.pipeline.completions import open_completions
-from cpa.pipeline.runner import START_HOLD_S, Services, open_answer
+from cpa.pipeline.exchange import ModelRequest
+from cpa.pipeline.runner import Services, open_answer
 from cpa.pipeline.stage import (
     CompletionCall,
     InterceptChunkResult,
@@ -35,8 +41,8 @@ from cpa.pipeline.stage import (
     StageKind,
     TargetKind,
 )
-from cpa.testing.fakes import FakeAnswer, FakeExecutor, candidate, services
-from cpa.types import PluginId
+from cpa.testing.fakes import FakeAnswer, FakeExecutor, FakeModels, candidate, services
+from cpa.types import Candidate, Operation, PluginId
 from tests.pipeline.support import (
     CHAT,
     DONE,
@@ -71,7 +77,7 @@ async def test_every_stage_runs_in_the_order_of_the_contract() -> None:
 
 
 UNUSED = {StageKind.FRONTEND_AUTH, StageKind.THINKING_APPLY, StageKind.USAGE_HANDLE}
-"""Client authentication is the server's; the other two come with reasoning and accounting."""
+"""Client authentication is the server's, thinking that of plugin providers, and usage is told by the collector."""
 
 
 async def test_a_stream_runs_its_chunk_stages_per_frame_after_one_head_call() -> None:
@@ -603,7 +609,136 @@ async def test_metadata_names_model_path_and_idempotency_key() -> None:
         "requested_model": "m1",
         "request_path": "/v1/chat/completions",
         "idempotency_key": "k1",
+        "service_tier": "auto",
+        "generate": True,
     }
+
+
+async def test_metadata_grows_along_the_way() -> None:
+    """What a request asks for is known after routing, the credential after its selection (plugin-abi 6.11)."""
+    seen: list[Any] = []
+    kinds = (StageKind.MODEL_ROUTE, StageKind.INTERCEPT_BEFORE, StageKind.INTERCEPT_AFTER)
+    ask = request(body=b'{"reasoning_effort":"high","service_tier":"flex","generate":false}')
+    await execute(full(), [register(kind, "m", seen=seen) for kind in kinds], ask=ask)
+    routing, before, after = ({*call.execution.metadata.items()} for _, call in seen)
+    asked = {("reasoning_effort", "high"), ("service_tier", "flex"), ("generate", False)}
+    assert before - routing == asked
+    assert after - before == {("selected_auth_id", "one"), ("selected_auth_index", "index-one")}
+
+
+class Strict(FakeModels):
+    """Knows no name with a suffix."""
+
+    def resolve(self, model: str, *, provider: str = "") -> tuple[Candidate, ...]:
+        return super().resolve("unknown" if "(" in model else model, provider=provider)
+
+
+PLUGIN = FakeExecutor(Format.OPENAI, lambda call: FakeAnswer([b'{"id":"r1"}']), native=False)
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "expected"),
+    [
+        ("m1(1024)", CHAT, Thinking(mode=Mode.BUDGET, budget=1024)),
+        ("m1", b'{"reasoning_effort":"low"}', Thinking(mode=Mode.LEVEL, level="low")),
+        ("m1(none)", b'{"reasoning_effort":"low"}', OFF),
+        ("m1", CHAT, None),
+    ],
+)
+async def test_thinking_of_a_plugins_provider_is_its_stages_matter(
+    model: str, body: bytes, expected: Thinking | None
+) -> None:
+    """Upstream never calls it for plugin executors (plugin-abi chapter 10, no. 17). The suffix wins over the body."""
+    seen: list[Any] = []
+    stage = attrs.evolve(
+        register(StageKind.THINKING_APPLY, "t", lambda call: b'{"applied":1}', seen=seen), provider="fake"
+    )
+    calls = len(PLUGIN.calls)
+
+    async with open_completions() as completions:
+        made = attrs.evolve(services([], completions, [stage]), models=Strict([candidate(PLUGIN)]))
+        async with open_answer(request(model=model, body=body), made):
+            pass
+    assert [call.thinking for _, call in seen] == ([] if expected is None else [expected])
+    assert b"".join(PLUGIN.calls[calls].body) == (body if expected is None else b'{"applied":1}')
+
+
+async def test_a_suffix_that_nobody_fulfils_makes_another_name() -> None:
+    """Until native providers know how to think."""
+    with pytest.RaisesGroup(UnknownModel):
+        async with open_completions() as completions:
+            made = attrs.evolve(services([], completions), models=Strict([candidate(full())]))
+            async with open_answer(request(model="m1(high)"), made):
+                pass
+
+
+@attrs.define
+class Account:
+    """What was noted of one attempt."""
+
+    about: dict[str, Any]
+    response_headers: RawHeaders = ()
+    noted: list[Any] = attrs.field(factory=list)
+
+    def feed(self, block: bytes) -> None:
+        self.noted.append(block)
+
+    def body(self, data: bytes) -> None:
+        self.noted.append(data)
+
+    def finish(self, error: CpaError | None, *, complete: bool) -> None:
+        self.noted.append((None if error is None else error.http_status, complete))
+
+
+@attrs.define
+class Books:
+    """All accounts."""
+
+    wanted: bool = True
+    accounts: list[Account] = attrs.field(factory=list)
+
+    def attempt(self, **about: Any) -> Account:
+        self.accounts.append(Account(about))
+        return self.accounts[-1]
+
+
+async def kept(books: Books, candidates: Sequence[Candidate], ask: ModelRequest, *, read: int = 99) -> None:
+    """One execution of which the client reads *read* frames."""
+    async with open_completions() as completions:
+        made = attrs.evolve(services(candidates, completions), accounts=books)
+        with suppress(CpaError):
+            async with open_answer(ask, made) as answer:
+                frames = 0
+                while answer.stream is not None and frames < read and await anext(answer.stream, b""):
+                    frames += 1
+
+
+async def test_every_attempt_has_one_account() -> None:
+    """Failures too; whole answers and streams; nothing when nobody wants to know, or tokens are only counted."""
+    books = Books()
+    failed = candidate(failing(lambda: UpstreamTimeout("slow")), name="a")
+    await kept(books, [failed, candidate(full(), name="b", model="up")], request())
+    assert [account.noted for account in books.accounts] == [[(504, False)], [b'{"id":"r1"}', (None, True)]]
+    about = books.accounts[1].about
+    assert (about["credential"].id, about["model"], about["alias"]) == ("b", "up", "m1")
+    assert books.accounts[1].response_headers == ((b"content-type", b"application/json"),)
+    books = Books()
+    await kept(books, [candidate(streaming(delta("a"), STOP, DONE))], request(stream=True))
+    assert books.accounts[0].noted == [delta("a"), STOP, DONE, (None, True)]
+    books = Books()
+    await kept(books, [candidate(full())], request(operation=Operation.COUNT_TOKENS))
+    await kept(Books(wanted=False), [candidate(full())], request())
+    assert not books.accounts
+
+
+async def test_the_account_of_a_client_that_leaves_is_of_what_was_delivered() -> None:
+    """No error, but not complete."""
+    books = Books()
+    await kept(books, [candidate(streaming(delta("a"), delta("b"), STOP, DONE))], request(stream=True), read=1)
+    assert books.accounts[0].noted[-1] == (None, False)
+    broken = streaming(delta("a"), UpstreamTimeout("cut"))
+    await kept(books, [candidate(broken)], request(stream=True))
+    assert books.accounts[1].noted == [delta("a"), (504, False)]
 
 
 ROLE = b'data: {"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'

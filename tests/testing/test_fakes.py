@@ -7,7 +7,7 @@ import trio.testing
 from cpa.errors import UnknownModel, UpstreamTimeout
 from cpa.formats.names import Format
 from cpa.pipeline.completions import open_completions
-from cpa.testing.fakes import FakeAnswer, FakeExecutor, FakeModels, candidate, services
+from cpa.testing.fakes import FakeAnswer, FakeExecutor, FakeModels, candidate, execution, services
 from cpa.types import Executor, ModelResolver, Operation, UpstreamCall
 
 
@@ -15,7 +15,14 @@ def call(executor: FakeExecutor) -> UpstreamCall:
     """A call for a candidate of *executor*."""
     credential = candidate(executor).credential
     return UpstreamCall(
-        credential=credential, operation=Operation.GENERATE, model="m1", stream=True, body=(b"{}",), client_headers=()
+        credential=credential,
+        execution=execution(),
+        wire=executor.wire(Format.OPENAI),
+        operation=Operation.GENERATE,
+        model="m1",
+        stream=True,
+        body=(b"{}",),
+        client_headers=(),
     )
 
 

@@ -15,7 +15,8 @@ from cpa.credentials.model import Credential
 from cpa.errors import MalformedRequest, UnknownRoute
 from cpa.formats.json import decode, splice_model
 from cpa.formats.names import Format
-from cpa.types import Operation, UpstreamCall
+from cpa.testing.fakes import execution
+from cpa.types import Operation, UpstreamCall, Wire
 from cpa.upstream.dialects import DIALECTS, Dialect, HeaderDict, OpenAIDialect, configured_headers
 
 OPENAI = OpenAIDialect()
@@ -39,6 +40,8 @@ def call(
     """A call with a credential for *base_url*; *client* are the client's headers, *headers* the operator's."""
     return UpstreamCall(
         credential=Credential(id="c", provider="p", label="l", api_key=key, base_url=base_url, headers=headers or {}),
+        execution=execution(),
+        wire=Wire(input=Format.CLAUDE, output=Format.CLAUDE),
         operation=operation,
         model=model,
         stream=stream,

@@ -25,6 +25,7 @@ from cpa.errors import (
     UpstreamTimeout,
 )
 from cpa.formats.names import Format
+from cpa.testing.fakes import execution
 from cpa.testing.mock import expected_body, open_mock, refusing_port
 from cpa.types import Executor, Operation, UpstreamCall
 from cpa.upstream import executor as executor_module
@@ -117,6 +118,8 @@ class Harness:
         opened = self.by_provider[provider].open(
             UpstreamCall(
                 credential=credential,
+                execution=execution(),
+                wire=self.by_provider[provider].wire(Format.OPENAI),
                 operation=operation,
                 model=model,
                 stream=stream,
