@@ -3,8 +3,9 @@
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from time import time
@@ -16,9 +17,11 @@ import trio
 from cpa.config.load import Loaded, load_config, parse_config
 from cpa.config.schema import Config
 from cpa.config.watch import describe_changes, reload, restart_keys_changed, watch_config
-from cpa.credentials.from_config import credentials_from_config
+from cpa.credentials.from_config import credentials_from_config, provider_key
+from cpa.credentials.model import Credential
 from cpa.errors import ConfigError, CpaError
 from cpa.formats.redaction import is_secret_header_name
+from cpa.host.plugin_models import Native
 from cpa.host.plugins import PluginHost, open_plugin_host
 from cpa.models.registry import ModelRegistry
 from cpa.observability.log import configure_logging, get_logger
@@ -34,12 +37,15 @@ from cpa.scheduling.round_robin import RoundRobin
 from cpa.server.access import Access
 from cpa.server.http import make_app
 from cpa.server.listener import ClientServer, Listeners, listen_addresses, make_server, open_listeners
+from cpa.server.management.keys import ManagementKeys
+from cpa.server.management.routes import is_reserved
 from cpa.server.state import Runtime, ServerState
 from cpa.testing.mock import serve_mock
-from cpa.types import Scheduler
+from cpa.types import Accounts, Executor, Scheduler
 from cpa.upstream.client import UpstreamClients, open_clients
 from cpa.upstream.executor import UpstreamSettings, executors
 from cpa.upstream.proxies import DIRECT_VALUES
+from cpa.usage.collector import open_collector
 from cpa.version import VERSION
 
 log = get_logger()
@@ -47,6 +53,10 @@ log = get_logger()
 DEMO_PROVIDER = "http://127.0.0.1:8318"
 """Where the demo configuration expects the mock provider; the demo puts its real address there."""
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+COMPATIBLE_PROVIDER = provider_key("")
+"""Provider key of endpoints that speak OpenAI's protocol and have no name."""
+MANAGEMENT_PASSWORD = "MANAGEMENT_PASSWORD"
+"""Environment variable: a management key beside the configured one; it also lets in those who come from elsewhere."""
 MIN_RANDOM_CHARS = 12
 """Shorter values under harmless names are taken for settings; real keys have 20 and more."""
 FORCED_EXIT = 130
@@ -87,7 +97,7 @@ class App:
     _clients: UpstreamClients
     _builder: "RuntimeBuilder"
     plugins: PluginHost
-    _secrets: KnownSecrets
+    _secrets: "Secrets"
     _sink: LogSink | None
     _reloading: trio.Lock = attrs.field(factory=trio.Lock, init=False)
 
@@ -111,17 +121,18 @@ class App:
             return
         old, new = self.loaded.config, loaded.config
         # Requests that run on use the old ones, and a key that was taken out of use here is still a key.
-        self._secrets.replace((*secrets_of(old), *secrets_of(new)))
+        self._secrets.configs = (old, new)
+        self._secrets.renew(self.plugins)
         self.state.runtime = self._builder.build(new)
         self.server.limits = new.limits
         self.state.request_logs.configure(request_log_settings(new))
         if self._sink is not None:
             try:
-                apply_logging(new, self._sink, self._secrets)
+                apply_logging(new, self._sink, self._secrets.known)
             except StartError as exc:
                 log.error("log.unchanged", error=str(exc))
         self.loaded = loaded
-        await self._clients.retire_unused(proxy_settings(new))
+        await self._clients.retire_unused(proxy_settings(new, self.plugins.accounts.snapshot.credentials))
         await self.plugins.apply(new.plugins)
         self.state.metrics.config_reloaded(ok=True)
         for setting in restart_needed(old, new):
@@ -135,33 +146,65 @@ class App:
         self.server.drain()
 
 
+@attrs.define(eq=False)
+class Secrets:
+    """What logs must not show.
+
+    Attributes:
+      configs: whose secrets these are.
+    """
+
+    configs: tuple[Config, ...]
+    known: KnownSecrets = attrs.field(factory=KnownSecrets)
+
+    def renew(self, plugins: PluginHost | None = None) -> None:
+        """Know those of `configs`, of the environment and of the credentials that *plugins* have to do with."""
+        accounts = plugins.accounts.snapshot.credentials if plugins is not None else ()
+        self.known.replace(
+            (
+                *(secret for config in self.configs for secret in secrets_of(config)),
+                *environment_secrets(),
+                *(secret for credential in accounts for secret in credential.secrets()),
+            )
+        )
+
+
 @attrs.define(kw_only=True, eq=False)
 class RuntimeBuilder:
     """Makes snapshots; holds what survives a reload.
 
     Attributes:
       registrations: stages of in-process Python code.
-      plugins: whose stages join them; None before the plugin host runs, and after.
+      plugins: whose stages join them.
     """
 
     clients: UpstreamClients
     completions: Completions
     scheduler: Scheduler
+    plugins: PluginHost
+    accounts: Accounts
     registrations: tuple[Registration, ...] = ()
-    plugins: PluginHost | None = None
 
     def build(self, config: Config) -> Runtime:
         """The snapshot of *config*."""
-        credentials = credentials_from_config(config)
-        by_provider = executors(
-            self.clients, UpstreamSettings.of(config), {credential.provider for credential in credentials}
-        )
+        accounts = self.plugins.accounts.snapshot
+        credentials = (*credentials_from_config(config), *accounts.credentials)
+        native = native_executors(self.clients, config, credentials)
+        by_provider = {**self.plugins.executors(), **native}
+        for credential in accounts.credentials:
+            if credential.base_url:  # of a plugin that leaves the execution to us (plugin-abi 4.3.4)
+                by_provider.setdefault(credential.provider, native[COMPATIBLE_PROVIDER])
         for provider in {c.provider for c in credentials} - set(by_provider):
             log.warning("provider.unsupported", provider=provider, hint="its credentials are not used yet")
         models = ModelRegistry(
-            credentials, by_provider, force_prefix=config.force_model_prefix, created_unix=int(time())
+            credentials,
+            by_provider,
+            plugin_models=accounts.models,
+            excluded_by_provider=config.oauth_excluded_models,
+            force_prefix=config.force_model_prefix,
+            created_unix=int(time()),
         )
-        plan = Plan.build(self.registrations + (self.plugins.registrations() if self.plugins else ()))
+        plan = Plan.build(self.registrations + self.plugins.registrations())
         return Runtime(
             config=config,
             access=self._access(config, plan),
@@ -174,16 +217,39 @@ class RuntimeBuilder:
                 passthrough_headers=config.passthrough_headers,
                 max_event_bytes=config.limits.sse_event_bytes,
                 nested_depth=config.limits.nested_depth,
+                accounts=self.accounts,
+                direct=self.plugins.direct(),
             ),
         )
 
     def _access(self, config: Config, plan: Plan) -> Access:
         """Keys, then plugins; an exclusive plugin decides alone."""
         providers = plan.of(StageKind.FRONTEND_AUTH)
-        exclusive = self.plugins.exclusive_auth() if self.plugins else None
+        exclusive = self.plugins.exclusive_auth()
         if exclusive is None:
             return Access(config.api_keys, providers)
         return Access((), tuple(entry for entry in providers if entry.plugin_id == exclusive))
+
+
+def native_executors(
+    clients: UpstreamClients, config: Config, credentials: Iterable[Credential]
+) -> Mapping[str, Executor]:
+    """Who serves *credentials* without a plugin, by provider key."""
+    found = {credential.provider for credential in credentials}
+    return executors(clients, UpstreamSettings.of(config), {*found, COMPATIBLE_PROVIDER})
+
+
+def native_parts(clients: UpstreamClients, config: Config, from_files: Sequence[Credential]) -> Native:
+    """What needs no plugin, of *config* and the credentials that plugins read *from_files*."""
+    configured = credentials_from_config(config)
+    credentials = (*configured, *from_files)
+    by_provider = native_executors(clients, config, credentials)
+    models = ModelRegistry(credentials, by_provider, force_prefix=config.force_model_prefix)
+    return Native(
+        providers=frozenset(by_provider),
+        models=frozenset(card.id for card in models.cards),
+        credential_ids=frozenset(credential.id for credential in configured),
+    )
 
 
 @asynccontextmanager
@@ -206,30 +272,23 @@ async def open_app(
       `serve` finish for a graceful end.
     """
     config = loaded.config
-    secrets = KnownSecrets(secrets_of(config))
+    secrets = Secrets((config,))
+    secrets.renew()
     listeners = listeners or await bind(config, options)
     async with AsyncExitStack() as stack:
         if sink is not None:
-            apply_logging(config, sink, secrets)
+            apply_logging(config, sink, secrets.known)
             await stack.enter_async_context(open_sink(sink))
         request_logs: RequestLogs = await stack.enter_async_context(
-            open_request_logs(request_log_settings(config), secrets=secrets)
+            open_request_logs(request_log_settings(config), secrets=secrets.known)
         )
         clients = await stack.enter_async_context(open_clients(connect_seconds=config.limits.connect_seconds))
-        completions = await stack.enter_async_context(open_completions())
-        builder = RuntimeBuilder(
-            clients=clients,
-            completions=completions,
-            scheduler=RoundRobin(),
-            registrations=tuple(registrations),
-        )
-        metrics = make_metrics(config, clients, sink, request_logs)
-        state = ServerState(runtime=builder.build(config), metrics=metrics, request_logs=request_logs)
-        server = make_server(make_app(state), config)
 
         def plugins_changed() -> None:
+            secrets.renew(plugins)
             state.runtime = builder.build(state.runtime.config)
 
+        # First in, last out: what the others still have to tell plugins at the end finds them alive.
         plugins = await stack.enter_async_context(
             open_plugin_host(
                 clients=clients,
@@ -237,9 +296,28 @@ async def open_app(
                 current=lambda: state.runtime.services,
                 on_change=plugins_changed,
                 config_path=options.config or Path("demo.yaml"),
+                reserved_route=is_reserved,
+                native=partial(native_parts, clients),
             )
         )
-        builder.plugins = plugins
+        completions = await stack.enter_async_context(open_completions())
+        usage = await stack.enter_async_context(open_collector(plugins.usage_sinks))
+        builder = RuntimeBuilder(
+            clients=clients,
+            completions=completions,
+            scheduler=RoundRobin(),
+            plugins=plugins,
+            accounts=usage,
+            registrations=tuple(registrations),
+        )
+        state = ServerState(
+            runtime=builder.build(config),
+            metrics=make_metrics(config, clients, sink, request_logs),
+            request_logs=request_logs,
+            plugins=plugins,
+            keys=ManagementKeys("".join(environment_secrets())),
+        )
+        server = make_server(make_app(state), config)
         await plugins.apply(config.plugins)
         nursery = await stack.enter_async_context(trio.open_nursery())
         await nursery.start(server.serve, listeners)
@@ -396,9 +474,9 @@ def make_metrics(config: Config, clients: UpstreamClients, sink: LogSink | None,
     return metrics
 
 
-def proxy_settings(config: Config) -> Iterator[tuple[str, str]]:
-    """(credential, global) proxy settings that *config* can lead to."""
-    for credential in credentials_from_config(config):
+def proxy_settings(config: Config, from_files: Iterable[Credential] = ()) -> Iterator[tuple[str, str]]:
+    """(credential, global) proxy settings that *config* and the credentials *from_files* can lead to."""
+    for credential in (*credentials_from_config(config), *from_files):
         yield credential.proxy_url, config.proxy_url
 
 
@@ -427,6 +505,12 @@ def secrets_of(value: object) -> Iterator[str]:
     elif isinstance(value, tuple):
         for inner in value:
             yield from secrets_of(inner)
+
+
+def environment_secrets() -> tuple[str, ...]:
+    """The management password of the environment, if there is one."""
+    password = os.environ.get(MANAGEMENT_PASSWORD, "").strip()
+    return (password,) if password else ()
 
 
 def texts(value: object) -> Iterator[str]:

@@ -28,6 +28,7 @@ from cpa.app import (
 from cpa.config import watch
 from cpa.config.load import Loaded, load_config, parse_config
 from cpa.config.schema import Config
+from cpa.host.plugins import open_plugin_host
 from cpa.observability.log import get_logger
 from cpa.observability.redact import KnownSecrets
 from cpa.observability.sink import LogSink
@@ -35,6 +36,7 @@ from cpa.pipeline.completions import open_completions
 from cpa.scheduling.round_robin import RoundRobin
 from cpa.testing.mock import MockProvider, expected_body, open_mock
 from cpa.upstream.client import ClientStats, UpstreamClients, open_clients
+from cpa.usage.collector import open_collector
 from tests.upstream.proxies_fake import open_http_proxy
 
 FIRST, SECOND = "client-key-number-one", "client-key-number-two"
@@ -234,8 +236,21 @@ openai-compatibility:
 async def open_builder() -> AsyncIterator[RuntimeBuilder]:
     """A builder without a server."""
     with trio.fail_after(10):
-        async with open_clients() as clients, open_completions() as completions:
-            yield RuntimeBuilder(clients=clients, completions=completions, scheduler=RoundRobin())
+        async with (
+            open_clients() as clients,
+            open_completions() as completions,
+            open_collector(tuple) as usage,
+            open_plugin_host(
+                clients=clients,
+                config=Config,
+                current=lambda: None,
+                on_change=lambda: None,
+                config_path=Path("config.yaml"),
+            ) as plugins,
+        ):
+            yield RuntimeBuilder(
+                clients=clients, completions=completions, scheduler=RoundRobin(), plugins=plugins, accounts=usage
+            )
 
 
 def parsed(text: str) -> Config:

@@ -11,15 +11,16 @@ ask the host while they finish.
 
 import os
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import attrs
 import trio
 
 from cpa.abi.errors import PluginClosed, PluginError, PluginLoadError, PluginRequestTooLarge
 from cpa.abi.native import NativeLibrary
-from cpa.abi.transport import HostCallHandler, LogLine, PluginReply, TransportLimits, method_name
+from cpa.abi.transport import HostCallHandler, LogLine, PluginReply, TransportLimits, Unwind, method_name
 from cpa.config.schema import Isolation
 
 
@@ -30,6 +31,7 @@ class _Call:
     lock: threading.Lock = attrs.field(factory=threading.Lock)
     abandoned: bool = False
     returned: bool = False
+    on_return: Callable[[], None] | None = None  # from the worker thread
 
 
 @attrs.define(eq=False, slots=True)
@@ -78,7 +80,7 @@ class InlineTransport:
         """Abandoned calls that came back."""
         return self._counts.late
 
-    async def call(self, method: str, payload: bytes) -> PluginReply:
+    async def call(self, method: str, payload: bytes, *, unwind: Unwind | None = None) -> PluginReply:
         """See `PluginTransport.call`."""
         await trio.lowlevel.checkpoint_if_cancelled()
         name = method_name(method)
@@ -96,6 +98,10 @@ class InlineTransport:
                 return await trio.to_thread.run_sync(
                     self._run, call, name, payload, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1)
                 )
+            except trio.Cancelled:
+                if unwind is not None and not scope.cancel_called:
+                    await self._unwound(call, unwind())
+                raise
             finally:
                 self._scopes.discard(scope)
                 self._abandon(call)
@@ -110,10 +116,23 @@ class InlineTransport:
             with call.lock:
                 call.returned = True
                 late = call.abandoned
+            if call.on_return is not None:
+                with suppress(trio.RunFinishedError):
+                    call.on_return()
             if late:
                 with self._counts.lock:
                     self._counts.running -= 1
                     self._counts.late += 1
+
+    async def _unwound(self, call: _Call, grace_s: float) -> None:
+        """Wait up to *grace_s* seconds for the thread of a cancelled call to come back."""
+        back, token = trio.Event(), trio.lowlevel.current_trio_token()
+        with call.lock:
+            if call.returned:
+                return
+            call.on_return = partial(token.run_sync_soon, back.set)
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + grace_s):
+            await back.wait()
 
     def _abandon(self, call: _Call) -> None:
         """Count the call if its thread is not back yet."""

@@ -40,7 +40,7 @@ from cpa.abi.errors import (
 )
 from cpa.abi.frames import Frame, FrameDecoder, FrameError, Kind, LoadFailure, Refusal
 from cpa.abi.lines import LineSplitter
-from cpa.abi.transport import HostCallHandler, LogLine, LogStream, PluginReply, TransportLimits, method_name
+from cpa.abi.transport import HostCallHandler, LogLine, LogStream, PluginReply, TransportLimits, Unwind, method_name
 from cpa.config.schema import Isolation
 
 WORKER = Path(__file__).with_name("cpa-plugin-worker")
@@ -79,12 +79,23 @@ _LOAD_ERRORS: dict[int, type[PluginLoadError]] = {LoadFailure.ABI_MISMATCH: AbiM
 
 @attrs.define(eq=False, slots=True)
 class _Pending:
-    """A call without an answer. `task` is None when it was abandoned."""
+    """A call without an answer. `task` is None while nobody waits: for a moment, or because it was abandoned."""
 
     method: str
     task: trio.lowlevel.Task | None
+    abandoned: bool = False
     reply: PluginReply | None = None
     error: PluginError | None = None
+
+    @property
+    def answered(self) -> bool:
+        """The plugin has come back, or never will."""
+        return self.reply is not None or self.error is not None
+
+    def resume(self) -> None:
+        """Let the caller look at what there is, if it waits right now."""
+        if self.task is not None:
+            trio.lowlevel.reschedule(self.task)
 
 
 @attrs.define(eq=False, slots=True, kw_only=True)
@@ -128,7 +139,7 @@ class ProcessTransport:
         """Calls without a reply."""
         return len(self._pending)
 
-    async def call(self, method: str, payload: bytes) -> PluginReply:
+    async def call(self, method: str, payload: bytes, *, unwind: Unwind | None = None) -> PluginReply:
         """See `PluginTransport.call`."""
         await trio.lowlevel.checkpoint_if_cancelled()
         name = method_name(method)
@@ -146,10 +157,27 @@ class ProcessTransport:
 
         def abandon(_: object) -> trio.lowlevel.Abort:
             pending.task = None
+            pending.abandoned = True
             self.abandoned += 1
             return trio.lowlevel.Abort.SUCCEEDED
 
-        await trio.lowlevel.wait_task_rescheduled(abandon)
+        def stop_waiting(_: object) -> trio.lowlevel.Abort:
+            pending.task = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        if unwind is None:
+            await trio.lowlevel.wait_task_rescheduled(abandon)
+        else:
+            try:
+                await trio.lowlevel.wait_task_rescheduled(stop_waiting)
+            except trio.Cancelled:
+                grace_s = unwind()
+                if pending.answered:
+                    raise
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + grace_s):
+                    pending.task = trio.lowlevel.current_task()
+                    await trio.lowlevel.wait_task_rescheduled(abandon)
+                raise
         if pending.error is not None:
             raise pending.error
         assert pending.reply is not None
@@ -288,7 +316,7 @@ class ProcessTransport:
         pending = self._pending.pop(frame.id, None)
         if pending is None:
             raise FrameError(f"reply to unknown call {frame.id}")
-        if pending.task is None:
+        if pending.abandoned:
             self.abandoned -= 1
             self.late_replies += 1
             return
@@ -296,7 +324,7 @@ class ProcessTransport:
             pending.reply = PluginReply(rc=frame.status, body=frame.body)
         else:
             pending.error = self._refusal(pending.method, frame)
-        trio.lowlevel.reschedule(pending.task)
+        pending.resume()
 
     def _refusal(self, method: str, frame: Frame) -> PluginError:
         text = frame.body.decode("utf-8", "replace")
@@ -385,9 +413,9 @@ class ProcessTransport:
             self._load_error = self._gone(INIT)
             self._loaded.set()
         for pending in self._pending.values():
-            if pending.task is not None:
+            if not pending.abandoned:
                 pending.error = self._gone(pending.method)
-                trio.lowlevel.reschedule(pending.task)
+                pending.resume()
         self._pending.clear()
         self.abandoned = 0
         self.died.set()

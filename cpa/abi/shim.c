@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -231,6 +232,28 @@ static int unnamed_file(void) {
     return open(folder != NULL && *folder != '\0' ? folder : "/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0700);
 }
 
+/*
+ * Whether the file ends before what its own head says is to be mapped: an upload in progress, a full disk. dlopen()
+ * does not look, and dies of SIGBUS when it touches what is not there. Whatever else is wrong is dlopen()'s to say.
+ */
+static int cut_off(int fd) {
+    ElfW(Ehdr) head;
+    struct stat info;
+    if (fstat(fd, &info) != 0 || pread(fd, &head, sizeof head, 0) != (ssize_t)sizeof head ||
+        memcmp(head.e_ident, ELFMAG, SELFMAG) != 0 || head.e_phentsize != sizeof(ElfW(Phdr)))
+        return 0;
+    uint64_t size = (uint64_t)info.st_size;
+    for (unsigned i = 0; i < head.e_phnum; i++) {
+        ElfW(Phdr) part;
+        uint64_t at = (uint64_t)head.e_phoff + i * sizeof part;
+        if (at > size || pread(fd, &part, sizeof part, (off_t)at) != (ssize_t)sizeof part)
+            return 1;
+        if (part.p_type == PT_LOAD && (part.p_offset > size || part.p_filesz > size - part.p_offset))
+            return 1;
+    }
+    return 0;
+}
+
 /* A descriptor of a copy of the library, or -1 and why. */
 static int private_copy(const char *path, const char **why) {
     int from = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* O_NONBLOCK: a FIFO must not block us */
@@ -249,6 +272,10 @@ static int private_copy(const char *path, const char **why) {
         *why = strerror(errno);
         if (to >= 0)
             close(to);
+        to = -1;
+    } else if (cut_off(to)) {
+        *why = "the file is cut off";
+        close(to);
         to = -1;
     }
     close(from);

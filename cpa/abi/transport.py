@@ -26,6 +26,10 @@ It runs as a task of its own in the nursery that the opener passed in. It must n
 In any case, cancellation included, the plugin is answered: without a result its call returns 1.
 """
 
+Unwind: TypeAlias = Callable[[], float]
+"""Called when the caller of a plugin call is cancelled: lets go of whatever the plugin may be waiting for in the host;
+returns the seconds that the plugin then has to come back. Must not block or raise."""
+
 LogStream = Literal["stdout", "stderr", "transport"]
 LogLine: TypeAlias = Callable[[LogStream, str], None]
 """``log_line(stream, text)`` hears what the plugin prints, line by line, and what the transport has to say; must not
@@ -105,12 +109,12 @@ class PluginTransport(Protocol):
         """See above."""
         ...
 
-    async def call(self, method: str, payload: bytes) -> PluginReply:
+    async def call(self, method: str, payload: bytes, *, unwind: Unwind | None = None) -> PluginReply:
         """Call *method* (1 to 255 bytes of UTF-8, no NUL) with a JSON object and wait for the plugin.
 
         Raises: PluginClosed; PluginCrashed (`process` only); PluginRequestTooLarge; PluginReplyTooLarge.
-        Cancellation: at once, also while the plugin works; it is not told. Before anything was sent if cancelled
-        already.
+        Cancellation: at once, also while the plugin works; it is not told. With *unwind*, not before the plugin has
+        come back or its time is over. Before anything was sent if cancelled already.
         """
         ...
 

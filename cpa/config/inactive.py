@@ -30,7 +30,6 @@ INACTIVE: Final[Mapping[str, str]] = MappingProxyType(
         "workers": _STATE,
         "trusted-proxies": _MANAGEMENT,
         "auth-dir": _CREDENTIALS,
-        "remote-management.allow-remote": _MANAGEMENT,
         "remote-management.disable-control-panel": _MANAGEMENT,
         "usage-statistics-enabled": _USAGE,
         "redis-usage-queue-retention-seconds": _USAGE,

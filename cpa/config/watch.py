@@ -1,4 +1,4 @@
-"""Noticing that the configuration file changed, and reading it again.
+"""Noticing that the configuration file, or the folder of credentials, changed, and reading the former again.
 
 The file is watched through its directory, so that an atomic replacement and a swapped symbolic link (Kubernetes mounts
 ``config.yaml -> ..data/config.yaml`` and swaps ``..data``) are seen. Notifications do not reach every place a file can
@@ -6,9 +6,12 @@ be in (bind mounts, network drives, links that lead elsewhere), so its status is
 only means "look": the content's hash decides.
 """
 
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 import trio
@@ -18,7 +21,7 @@ from cpa.config.changes import RESTART_KEYS, describe_changes, restart_keys_chan
 from cpa.config.load import Loaded, digest_of, parse_config, read_bytes
 from cpa.errors import ConfigError
 
-__all__ = ["RESTART_KEYS", "describe_changes", "reload", "restart_keys_changed", "watch_config"]
+__all__ = ["RESTART_KEYS", "describe_changes", "reload", "restart_keys_changed", "watch_config", "watch_files"]
 
 DEBOUNCE_S = 0.15
 """Quiet time after the last sign of a change; editors and ``kubectl`` make several (contract: 150 ms)."""
@@ -35,6 +38,7 @@ _logger = structlog.get_logger(__name__)
 
 _Status = tuple[int, int, int] | None
 """(mtime in ns, size, inode) of the file behind all links; None when there is none."""
+_Seen = TypeVar("_Seen")
 
 
 async def reload(path: Path, previous: Loaded) -> Loaded | None:
@@ -92,8 +96,8 @@ async def _watch(
     task_status: trio.TaskStatus[None],
 ) -> None:
     async with trio.open_nursery() as nursery:
-        await nursery.start(_watch_directory, path, send.clone())
-        nursery.start_soon(_poll, path, status, send.clone(), name="config:poll")
+        await nursery.start(_watch_directory, path.parent, partial(_concerns, path), send.clone())
+        nursery.start_soon(_poll, partial(_status, path), status, send.clone(), name="config:poll")
         with send:
             _signal(send)
         task_status.started()
@@ -119,20 +123,71 @@ async def _settle(receive: trio.MemoryReceiveChannel[None]) -> None:
             return
 
 
-async def _poll(path: Path, status: _Status, send: trio.MemorySendChannel[None]) -> None:
+async def watch_files(
+    directory: Path,
+    *,
+    suffix: str,
+    on_change: Callable[[], Awaitable[None]],
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Call *on_change* after files of that lower-case *suffix* at the top of *directory* may have changed.
+
+    A directory that is missing is looked for, too. Otherwise as `watch_config`, except that nobody compares contents:
+    *on_change* may be called when nothing did change.
+    """
+    directory = Path(await trio.Path(directory).absolute())
+    known = await _listing(directory, suffix)
+    send, receive = trio.open_memory_channel[None](1)
+
+    def concerns(changed: Path) -> bool:
+        return changed.name.lower().endswith(suffix) or changed.name.startswith("..")
+
+    with receive:
+        async with trio.open_nursery() as nursery:
+            with send:
+                await nursery.start(_watch_directory, directory, concerns, send.clone())
+                nursery.start_soon(_poll, partial(_listing, directory, suffix), known, send.clone(), name="files:poll")
+            task_status.started()
+            async for _ in receive:
+                await _settle(receive)
+                await on_change()
+
+
+async def _listing(directory: Path, suffix: str) -> frozenset[tuple[str, int, int, int]]:
+    """(name, mtime in ns, size, inode) of every such file; none when there is no directory."""
+    return await trio.to_thread.run_sync(_list, directory, suffix)
+
+
+def _list(directory: Path, suffix: str) -> frozenset[tuple[str, int, int, int]]:
+    found = set()
+    with suppress(OSError), os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.lower().endswith(suffix):
+                with suppress(OSError):  # gone again
+                    status = entry.stat()
+                    found.add((entry.name, status.st_mtime_ns, status.st_size, status.st_ino))
+    return frozenset(found)
+
+
+async def _poll(look: Callable[[], Awaitable[_Seen]], status: _Seen, send: trio.MemorySendChannel[None]) -> None:
     with send:
         while True:
             await trio.sleep(POLL_S)
-            seen = await _status(path)
+            seen = await look()
             if seen != status:
                 status = seen
                 _signal(send)
 
 
 async def _watch_directory(
-    path: Path, send: trio.MemorySendChannel[None], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    directory: Path,
+    concerns: Callable[[Path], bool],
+    send: trio.MemorySendChannel[None],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Signal events that may concern *path*; ends when its directory cannot be watched, polling then goes on alone."""
+    """Signal events at paths that *concerns* approves of; ends when the directory cannot be watched, polling then goes
+    on alone."""
     stop = trio.Event()
     with send:
         async with trio.open_nursery() as nursery:
@@ -142,7 +197,7 @@ async def _watch_directory(
             task_status.started()
             try:
                 changes = watchfiles.awatch(
-                    path.parent,
+                    directory,
                     watch_filter=None,
                     debounce=_WATCH_GROUP_MS,
                     step=WATCH_STEP_MS,
@@ -151,15 +206,17 @@ async def _watch_directory(
                 )
                 async with aclosing(changes):
                     async for group in changes:
-                        if any(_concerns(path, Path(name)) for _change, name in group):
+                        if any(concerns(Path(name)) for _change, name in group):
                             _signal(send)
             except (OSError, RuntimeError) as exc:
-                _logger.warning("config directory cannot be watched, polling only", error=str(exc))
+                _logger.warning("directory cannot be watched, polling only", directory=str(directory), error=str(exc))
             except ExceptionGroup as exc:
                 # From the watching thread, wrapped by the task group that awatch opens around it.
                 if exc.split((OSError, RuntimeError))[1] is not None:
                     raise
-                _logger.warning("config directory cannot be watched, polling only", error=str(exc.exceptions[0]))
+                _logger.warning(
+                    "directory cannot be watched, polling only", directory=str(directory), error=str(exc.exceptions[0])
+                )
             nursery.cancel_scope.cancel()
 
 

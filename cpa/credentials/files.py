@@ -4,6 +4,7 @@ Everything in here is blocking file I/O: callers run it in a thread. A name neve
 replaced whole or not at all, and neither file nor directory is for other users' eyes.
 """
 
+import hashlib
 import os
 import re
 import stat
@@ -54,6 +55,8 @@ class CredentialFile:
       index: by which plugins and management calls name it; stable over restarts.
       type: as the file says; ``provider`` is the same in lower case, `UNKNOWN_PROVIDER` if it says nothing.
       members: the whole object.
+      raw: its text.
+      digest: SHA-256 of that.
     """
 
     name: str
@@ -64,6 +67,8 @@ class CredentialFile:
     size_bytes: int
     modified: datetime
     members: Mapping[str, JsonValue] = attrs.field(repr=False)
+    raw: bytes = attrs.field(repr=False)
+    digest: str = attrs.field(repr=False)
 
     @property
     def disabled(self) -> bool:
@@ -143,7 +148,8 @@ class CredentialFiles:
         identity = (status.st_ino, status.st_mtime_ns, status.st_size)
         if known is not None and (known.inode, known.modified_ns, known.size_bytes) == identity:
             return known
-        value: JsonValue = msgspec.json.decode(path.read_bytes())
+        raw = path.read_bytes()
+        value: JsonValue = msgspec.json.decode(raw)
         if not isinstance(value, dict):
             return None
         kind = value.get("type")
@@ -158,6 +164,8 @@ class CredentialFiles:
             size_bytes=status.st_size,
             modified=datetime.fromtimestamp(status.st_mtime, UTC),
             members=value,
+            raw=raw,
+            digest=hashlib.sha256(raw).hexdigest(),
         )
         return _Seen(*identity, file)
 

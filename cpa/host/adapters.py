@@ -6,19 +6,20 @@ pipeline decides what that means.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from cpa.abi import methods, wire
 from cpa.abi.kinds import B64, NO_BYTES
 from cpa.abi.methods import Method
+from cpa.abi.transport import Unwind
 from cpa.formats import headers as http
-from cpa.host.scopes import InboundContext, ScopeRegistry, call_unwinding
+from cpa.host.registration import Identifiers
+from cpa.host.scopes import InboundContext, ScopeRegistry
 from cpa.pipeline.rules import query_map
 from cpa.pipeline.stage import (
     AuthCall,
     AuthResult,
     CompletionCall,
-    Execution,
     InterceptChunkCall,
     InterceptChunkResult,
     InterceptRequestCall,
@@ -33,13 +34,15 @@ from cpa.pipeline.stage import (
     RouteResult,
     StageKind,
     TargetKind,
+    ThinkingCall,
     TransformCall,
 )
-from cpa.types import PluginId
+from cpa.types import Execution, PluginId
 
 Q = TypeVar("Q")
 R = TypeVar("R")
 
+NO_INFO: Final = wire.ModelInfo()
 SCHEMA_WITHOUT_CHUNK_BODIES = 3
 """From this schema on, chunk calls (index 0 and up) carry no request bodies."""
 
@@ -72,14 +75,52 @@ class PluginClient(Protocol):
         """1 to 3."""
         ...
 
-    async def call(self, method: Method[Q, R], request: Q, /, *, scope_id: str = "", stream_id: str = "") -> R:
+    @property
+    def identifiers(self) -> Identifiers:
+        """Its provider keys."""
+        ...
+
+    async def call(
+        self,
+        method: Method[Q, R],
+        request: Q,
+        /,
+        *,
+        scope_id: str = "",
+        stream_id: str = "",
+        unwind: Unwind | None = None,
+    ) -> R:
         """Call it. Raises: CpaError."""
         ...
 
 
-def registrations(plugin: PluginClient, scopes: ScopeRegistry) -> Iterator[Registration]:
+InfoOf: TypeAlias = Callable[[str, str], wire.ModelInfo | None]
+"""``info(provider, model)``: what a plugin said of a model, None when nothing is known."""
+
+NATIVE_THINKING: Final = frozenset(
+    {"gemini", "claude", "openai", "codex", "antigravity", "kimi", "xai", "interactions"}
+)
+"""Provider keys whose thinking settings no plugin writes (plugin-abi 4.11)."""
+
+
+def nothing_known(provider: str, model: str) -> None:
+    """An `InfoOf` for when there are no accounts."""
+
+
+def registrations(
+    plugin: PluginClient, scopes: ScopeRegistry, info_of: InfoOf = nothing_known
+) -> Iterator[Registration]:
     """The stages that *plugin* fills."""
-    stages = PluginStages(plugin, scopes)
+    stages = PluginStages(plugin, scopes, info_of)
+    key = plugin.identifiers.thinking.lower()
+    if plugin.capabilities.thinking_applier and key and key not in NATIVE_THINKING:
+        yield Registration(
+            kind=StageKind.THINKING_APPLY,
+            plugin_id=plugin.id,
+            priority=plugin.priority,
+            stage=stages.think,
+            provider=key,
+        )
     can = plugin.capabilities
     declared: tuple[tuple[bool, StageKind, Callable[[Any], Awaitable[Any]]], ...] = (
         (can.frontend_auth_provider, StageKind.FRONTEND_AUTH, stages.authenticate),
@@ -118,14 +159,15 @@ def registrations(plugin: PluginClient, scopes: ScopeRegistry) -> Iterator[Regis
 class PluginStages:
     """The stages of one plugin."""
 
-    def __init__(self, plugin: PluginClient, scopes: ScopeRegistry) -> None:
+    def __init__(self, plugin: PluginClient, scopes: ScopeRegistry, info_of: InfoOf) -> None:
         self._plugin = plugin
         self._scopes = scopes
+        self._info_of = info_of
 
     async def _scoped(self, execution: Execution, method: Method[Q, R], request: Q) -> R:
         """Call *method* inside a scope of its own, whose id the plugin is told."""
         async with self._scopes.open(self._plugin.id, inbound(execution)) as scope:
-            return await call_unwinding(scope, lambda: self._plugin.call(method, request, scope_id=scope.id))
+            return await self._plugin.call(method, request, scope_id=scope.id, unwind=scope.unwind)
 
     async def authenticate(self, call: AuthCall) -> AuthResult | None:
         """`frontend_auth.authenticate`."""
@@ -272,6 +314,21 @@ class PluginStages:
 
         return transform
 
+    async def think(self, call: ThinkingCall) -> bytes:
+        """`thinking.apply`."""
+        thinking = call.thinking
+        reply = await self._scoped(
+            call.execution,
+            methods.THINKING_APPLY,
+            wire.ThinkingRequest(
+                provider=call.provider,
+                model=self._info_of(call.provider, call.model) or NO_INFO,
+                config=wire.ThinkingConfig(mode=thinking.mode, budget=thinking.budget, level=thinking.level),
+                body=B64(call.body),
+            ),
+        )
+        return reply.body
+
     async def intercept_response(self, call: InterceptResponseCall) -> InterceptResponseResult:
         """`response.intercept_after`."""
         reply = await self._scoped(
@@ -353,6 +410,7 @@ def inbound(execution: Execution) -> InboundContext:
             callers=execution.callers,
             path=execution.path,
             principal=execution.principal,
+            execution=execution,
         )
         execution.memory[InboundContext] = known
     return known

@@ -20,7 +20,7 @@ import trio
 from cpa.abi.envelope import decode_reply, encode_request
 from cpa.abi.errors import PluginClosed, PluginError, PluginLoadError
 from cpa.abi.methods import DEFAULT_TIMEOUT_S, PLUGIN_RECONFIGURE, PLUGIN_REGISTER, Method, TimeoutClass
-from cpa.abi.transport import HostCallHandler, LogLine, LogStream, PluginTransport
+from cpa.abi.transport import HostCallHandler, LogLine, LogStream, PluginTransport, Unwind
 from cpa.config.schema import Isolation
 from cpa.host.discovery import PluginFile
 from cpa.host.registration import Registration, greet
@@ -159,17 +159,32 @@ class Generation:
         return self.transport.death
 
     @property
+    def end_reason(self) -> str:
+        """For those whose work on this copy was cut off."""
+        death = self._transport.death if self._transport is not None else None
+        return f"plugin {self.plugin_id} has ended: {death or 'it was not loaded'}"
+
+    @property
     def in_flight(self) -> int:
         """Calls and holds."""
         return self._users
 
     async def call(
-        self, method: Method[Q, R], request: Q, /, *, scope_id: str = "", stream_id: str = "", retired: bool = False
+        self,
+        method: Method[Q, R],
+        request: Q,
+        /,
+        *,
+        scope_id: str = "",
+        stream_id: str = "",
+        unwind: Unwind | None = None,
+        retired: bool = False,
     ) -> R:
         """Call the plugin and understand its answer.
 
         Args:
           scope_id, stream_id: ids of the call, for methods that carry them.
+          unwind: see `PluginTransport.call`.
           retired: go through even when the generation is retired; for those who hold it.
 
         Raises:
@@ -177,13 +192,13 @@ class Generation:
           PluginTimeout: the hard deadline passed. The call is abandoned; a worker in which abandoned calls are still
             stuck after the grace time is killed.
           PluginClosed: retired. PluginCrashed, PluginRequestTooLarge, PluginReplyTooLarge: see the transport.
-        Cancellation: at once; the plugin is not told and goes on.
+        Cancellation: at once; the plugin is not told and goes on. With *unwind*, when that lets it.
         """
         if self._retired.is_set() and not retired:
             raise PluginClosed(plugin_id=self.plugin_id)
         payload = encode_request(method, request, scope_id=scope_id, stream_id=stream_id)
         timeout_s = method.timeout.seconds if self.timeout_s is None else self.timeout_s or None
-        return await self._exchange(method, payload, timeout_s)
+        return await self._exchange(method, payload, timeout_s, unwind)
 
     @contextmanager
     def hold(self) -> Iterator["HeldPlugin"]:
@@ -285,14 +300,16 @@ class Generation:
         # Without a limit, a plugin could keep the whole configuration from being applied.
         return await self._exchange(method, encode_request(method, request), self.timeout_s or DEFAULT_TIMEOUT_S)
 
-    async def _exchange(self, method: Method[Any, R], payload: bytes, timeout_s: float | None) -> R:
+    async def _exchange(
+        self, method: Method[Any, R], payload: bytes, timeout_s: float | None, unwind: Unwind | None = None
+    ) -> R:
         running = self._begin(method)
         try:
             if timeout_s is None:
-                reply = await self.transport.call(method.name, payload)
+                reply = await self.transport.call(method.name, payload, unwind=unwind)
             else:
                 with trio.CancelScope(deadline=running.started + timeout_s) as scope:
-                    reply = await self.transport.call(method.name, payload)
+                    reply = await self.transport.call(method.name, payload, unwind=unwind)
                 if scope.cancelled_caught:
                     self._give_up(method.name, timeout_s)
                     raise PluginTimeout(plugin_id=self.plugin_id, method=method.name, timeout_s=timeout_s)
@@ -386,6 +403,17 @@ class HeldPlugin:
         """Why; None while it lives."""
         return self._generation.death
 
-    async def call(self, method: Method[Q, R], request: Q, /, *, scope_id: str = "", stream_id: str = "") -> R:
+    async def call(
+        self,
+        method: Method[Q, R],
+        request: Q,
+        /,
+        *,
+        scope_id: str = "",
+        stream_id: str = "",
+        unwind: Unwind | None = None,
+    ) -> R:
         """See `Generation.call`."""
-        return await self._generation.call(method, request, scope_id=scope_id, stream_id=stream_id, retired=True)
+        return await self._generation.call(
+            method, request, scope_id=scope_id, stream_id=stream_id, unwind=unwind, retired=True
+        )

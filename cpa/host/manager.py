@@ -58,12 +58,17 @@ def _nothing() -> None:
     pass
 
 
+def _nothing_of(plugin_id: PluginId, number: int, reason: str) -> None:
+    pass
+
+
 @attrs.define(eq=False, slots=True, kw_only=True)
 class PluginManager:
     """See `open_plugins`."""
 
     _opener: TransportOpener
-    _handler_for: Callable[[PluginId], HostCallHandler]
+    _handler_for: Callable[[PluginId, int], HostCallHandler]
+    _on_end: Callable[[PluginId, int, str], None]
     _on_change: Callable[[], None]
     _find: Finder
     _limits: ManagerLimits
@@ -182,7 +187,7 @@ class PluginManager:
             timeout_s=timeout_s,
             on_death=on_death,
             opener=self._opener,
-            handler=self._handler_for(plugin_id),
+            handler=self._handler_for(plugin_id, number),
             limits=self._limits.generation,
         )
         async with self._inline_starts if isolation is Isolation.INLINE else self._process_starts:
@@ -195,6 +200,7 @@ class PluginManager:
             await generation.run(task_status=task_status)
         finally:
             self._generations.discard(generation)
+            self._on_end(generation.plugin_id, generation.number, generation.end_reason)
 
     def _close(self) -> None:
         """No calls any more; every copy ends when it is not in use, or its time is over."""
@@ -240,8 +246,9 @@ def _target(plugin_id: str, config: PluginsConfig, file: PluginFile | None, foun
 async def open_plugins(
     opener: TransportOpener,
     *,
-    handler_for: Callable[[PluginId], HostCallHandler],
+    handler_for: Callable[[PluginId, int], HostCallHandler],
     on_change: Callable[[], None] = _nothing,
+    on_end: Callable[[PluginId, int, str], None] = _nothing_of,
     limits: ManagerLimits | None = None,
     find: Finder = find_plugins,
 ) -> AsyncIterator[PluginManager]:
@@ -249,8 +256,9 @@ async def open_plugins(
 
     Args:
       opener: loads libraries; `opening.native_opener` for real ones.
-      handler_for: who answers the host calls of a plugin; asked once per loaded copy. The handler must not raise.
+      handler_for: who answers the host calls of a plugin's copy of that number; asked once for each. It must not raise.
       on_change: called, synchronously, after each change of `PluginManager.snapshot`; must not block or raise.
+      on_end: called likewise when a copy of a plugin has ended: its id, its number, why.
 
     What the block raises arrives in a group.
     Ownership: processes, threads and descriptors are gone when the block has been left, except what inline libraries
@@ -262,6 +270,7 @@ async def open_plugins(
             opener=opener,
             handler_for=handler_for,
             on_change=on_change,
+            on_end=on_end,
             find=find,
             limits=limits,
             slot_tasks=slots,

@@ -9,6 +9,7 @@ import attrs
 
 from cpa.abi.errors import PluginError
 from cpa.abi.methods import Method
+from cpa.abi.transport import Unwind
 from cpa.abi.wire import Capabilities, PluginMetadata
 from cpa.config.schema import Isolation
 from cpa.host.discovery import PluginFile
@@ -102,6 +103,9 @@ class LivePlugin:
     """A plugin that takes part. Equal to another one when nothing of it changed that anybody could have built upon.
 
     It stays usable while a crashed plugin starts again; its calls fail at once then.
+
+    Attributes:
+      settings: stands for the settings that it has; other ones may lead to other answers.
     """
 
     id: PluginId
@@ -111,11 +115,21 @@ class LivePlugin:
     capabilities: Capabilities
     schema_version: int
     identifiers: Identifiers
+    settings: str = ""
     _current: Callable[[], Generation] = attrs.field(eq=False, repr=False)
 
-    async def call(self, method: Method[Q, R], request: Q, /, *, scope_id: str = "", stream_id: str = "") -> R:
+    async def call(
+        self,
+        method: Method[Q, R],
+        request: Q,
+        /,
+        *,
+        scope_id: str = "",
+        stream_id: str = "",
+        unwind: Unwind | None = None,
+    ) -> R:
         """Call the copy that is in force now. Raises: PluginUnavailable, and what `Generation.call` raises."""
-        return await self._current().call(method, request, scope_id=scope_id, stream_id=stream_id)
+        return await self._current().call(method, request, scope_id=scope_id, stream_id=stream_id, unwind=unwind)
 
     @contextmanager
     def hold(self) -> Iterator[HeldPlugin]:

@@ -5,27 +5,27 @@ run in the scope's context: with the client's headers and trace id, cancelled wi
 streams opened under it are tasks in its nursery. The scope ends with the block that opened it, so that an adapter keeps
 it for an asynchronous executor stream by staying in that block until the stream has ended.
 
+Most calls open nothing, and chunk interceptors are called for every chunk: a scope gets its nursery when something is
+opened under it, in a task that the registry's owner keeps, and the end of the block waits for that task.
+
 Host calls are tasks of the transport, not of the scope: closing the scope must wake a call with an answer for the
 plugin's thread, not merely make it vanish. Each therefore waits inside `Bounds.enter`, which turns the end of its scope
 into a `ScopeEnded`, while any other cancellation passes through it.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from secrets import token_hex
-from typing import Final, TypeVar
+from typing import Final
 
 import attrs
 import trio
 
 from cpa.abi.envelope import HostCallError
-from cpa.errors import CpaError
 from cpa.formats.headers import HeaderMap
 from cpa.observability.log import request_id as log_trace_id
 from cpa.pipeline.exchange import NO_TRACE
-from cpa.types import PluginId, RequestId, TraceId
-
-T = TypeVar("T")
+from cpa.types import Execution, PluginId, RequestId, TraceId
 
 NO_REQUEST: Final = RequestId("")
 
@@ -66,6 +66,7 @@ class InboundContext:
       callers: plugins whose nested calls led to this execution, outermost first, without the plugin being called.
       path: route pattern of the inbound request.
       principal: the client's key after authentication.
+      execution: which the plugin was called for; None outside of any.
     """
 
     headers: HeaderMap = attrs.field(factory=dict, repr=False)
@@ -75,6 +76,7 @@ class InboundContext:
     callers: tuple[PluginId, ...] = ()
     path: str = ""
     principal: str = attrs.field(default="", repr=False)
+    execution: Execution | None = attrs.field(default=None, repr=False, eq=False)
 
 
 BACKGROUND: Final = InboundContext()
@@ -121,22 +123,32 @@ class CallScope:
 
     Attributes:
       id: what the plugin is told; an id says nothing to anybody but *owner*.
-      nursery: for the tasks behind what was opened under the scope. They must not raise.
       bounds: host calls that work for this scope.
     """
 
     id: str
     owner: PluginId
     context: InboundContext
-    nursery: trio.Nursery = attrs.field(repr=False)
+    _keeper: trio.Nursery = attrs.field(repr=False)
     _forget: Callable[[str], object] = attrs.field(repr=False)
     bounds: Bounds = attrs.field(factory=Bounds, init=False, repr=False)
     _closers: dict[Callable[[], None], None] = attrs.field(factory=dict, init=False, repr=False)
+    _tasks: "_Tasks | None" = attrs.field(default=None, init=False, repr=False)
 
     @property
     def closed(self) -> bool:
         """Nothing can be opened under it any more."""
         return self.bounds.ended
+
+    async def nursery(self) -> trio.Nursery:
+        """For the tasks behind what is opened under the scope. They must not raise. Raises: ScopeEnded."""
+        if self._tasks is None:
+            self._tasks = tasks = _Tasks()
+            self._keeper.start_soon(tasks.keep, name=f"scope:{self.owner}")
+        await self._tasks.ready.wait()
+        if self.closed or self._tasks.ended.is_set():
+            raise ScopeEnded
+        return self._tasks.nursery
 
     def on_close(self, closer: Callable[[], None]) -> None:
         """Have *closer*, which must neither block nor raise, called when the scope closes."""
@@ -159,11 +171,49 @@ class CallScope:
             closer, _ = self._closers.popitem()
             closer()
 
+    def unwind(self) -> float:
+        """Close because the caller of the plugin call was cancelled; how many seconds the plugin has to return."""
+        self.close()
+        return UNWIND_S
 
-class ScopeRegistry:
-    """The open scopes of all plugins, and the host calls that belong to none."""
+    async def aclose(self) -> None:
+        """Close, and wait until everything that was opened under the scope has ended. Shielded: all of it is ours."""
+        self.close()
+        if self._tasks is not None:
+            with trio.CancelScope(shield=True):
+                await self._tasks.end()
+
+
+class _Tasks:
+    """The nursery of one scope."""
 
     def __init__(self) -> None:
+        self.ready = trio.Event()
+        self.nursery: trio.Nursery
+        self.ended = trio.Event()
+
+    async def keep(self) -> None:
+        """Hold the nursery open until `end`, or until whoever keeps this task is cancelled."""
+        try:
+            async with trio.open_nursery() as self.nursery:
+                self.ready.set()
+                await trio.sleep_forever()
+        finally:
+            self.ready.set()
+            self.ended.set()
+
+    async def end(self) -> None:
+        """Cancel the tasks and wait for them."""
+        await self.ready.wait()
+        self.nursery.cancel_scope.cancel()
+        await self.ended.wait()
+
+
+class ScopeRegistry:
+    """The open scopes of all plugins, and the host calls that belong to none; made by `open_scopes`."""
+
+    def __init__(self, keeper: trio.Nursery) -> None:
+        self._keeper = keeper
         self._scopes: dict[str, CallScope] = {}
         self._background: dict[Caller, Bounds] = {}
 
@@ -175,24 +225,16 @@ class ScopeRegistry:
     async def open(self, owner: PluginId, context: InboundContext = BACKGROUND) -> AsyncIterator[CallScope]:
         """A scope for a call of *owner* while the block runs; stay in it as long as the call, or its stream, lives.
 
-        A `CpaError` of the block leaves it as it is, not in a group. Leaving closes the scope first and then waits for
-        what was opened under it to be closed.
+        Leaving closes the scope first and then waits for what was opened under it to be closed.
         """
-        error: CpaError | None = None
-        async with trio.open_nursery() as nursery:
-            scope = CallScope(
-                id=new_id(), owner=owner, context=context, nursery=nursery, forget=lambda key: self._scopes.pop(key)
-            )
-            self._scopes[scope.id] = scope
-            try:
-                yield scope
-            except CpaError as exc:
-                error = exc  # raised below, outside the nursery, which would wrap it
-            finally:
-                scope.close()
-                nursery.cancel_scope.cancel()
-        if error is not None:
-            raise error
+        scope = CallScope(
+            id=new_id(), owner=owner, context=context, keeper=self._keeper, forget=lambda key: self._scopes.pop(key)
+        )
+        self._scopes[scope.id] = scope
+        try:
+            yield scope
+        finally:
+            await scope.aclose()
 
     def find(self, scope_id: str, plugin_id: PluginId) -> CallScope | None:
         """The open scope of that id; None for an empty, unknown or expired one.
@@ -230,28 +272,11 @@ class ScopeRegistry:
             bounds.end()
 
 
-async def call_unwinding(scope: CallScope, call: Callable[[], Awaitable[T]], *, grace_s: float = UNWIND_S) -> T:
-    """Await *call* (a plugin call that carries *scope*'s id) so that a cancelled caller lets the plugin unwind.
-
-    On cancellation the scope closes first, which answers whatever the plugin waits for with an error; then the plugin
-    has *grace_s* seconds to return before *call* is cancelled. To be awaited inside the block of *scope*.
-    """
-    watching = trio.CancelScope()
-    with trio.CancelScope(shield=True) as shielded:
-
-        async def watch() -> None:
-            with watching:
-                try:
-                    await trio.sleep_forever()
-                finally:
-                    if not watching.cancel_called:  # so it is the caller who was cancelled
-                        scope.close()
-                        shielded.deadline = trio.current_time() + grace_s
-
-        scope.nursery.start_soon(watch, name=f"unwind:{scope.owner}")
+@asynccontextmanager
+async def open_scopes() -> AsyncIterator[ScopeRegistry]:
+    """A registry while the block runs; end the plugins before."""
+    async with trio.open_nursery() as keeper:
         try:
-            return await call()
+            yield ScopeRegistry(keeper)
         finally:
-            watching.cancel()
-    await trio.lowlevel.checkpoint()  # the caller's own cancellation is what ended the shielded wait
-    raise ScopeEnded
+            keeper.cancel_scope.cancel()

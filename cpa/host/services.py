@@ -29,7 +29,8 @@ from cpa.abi.wire import Empty
 from cpa.abi.wire_host import LogRequest, StreamCloseRequest, StreamEmitRequest
 from cpa.config.schema import Config
 from cpa.errors import CpaError
-from cpa.host.scopes import Caller, ScopeRegistry
+from cpa.host.accounts import Accounts
+from cpa.host.scopes import Caller, ScopeRegistry, open_scopes
 from cpa.host.services_auth import AuthService
 from cpa.host.services_http import HttpService
 from cpa.host.services_model import ModelService, error_text
@@ -131,6 +132,10 @@ class HostServices:
             if not self._running[caller.plugin_id]:
                 del self._running[caller.plugin_id]
 
+    def attach(self, accounts: Accounts) -> None:
+        """Let `host.auth.*` show and change these accounts."""
+        self._auth.accounts = accounts
+
     def running(self, plugin_id: PluginId) -> int:
         """Host calls of that plugin which are waiting."""
         return self._running.get(plugin_id, 0)
@@ -194,19 +199,16 @@ async def open_host_services(
     clients: UpstreamClients,
     config: Callable[[], Config],
     current: Callable[[], Services | None],
-    scopes: ScopeRegistry | None = None,
 ) -> AsyncIterator[HostServices]:
     """The host calls of all plugins while the block runs.
 
     Args:
       config: the configuration in force: proxy, limits and auth-dir of each call.
       current: the pipeline's snapshot in force; None while there is none.
-      scopes: the registry that the adapters use; None = a new one.
 
     Ownership: streams without scope are tasks in here and end with the block; end the plugins before.
     """
-    registry = scopes if scopes is not None else ScopeRegistry()
-    async with trio.open_nursery() as nursery:
+    async with open_scopes() as registry, trio.open_nursery() as nursery:
         http_streams = ReadStreams(nursery, kind="http stream")
         model_streams = ReadStreams(nursery, kind="model stream")
         services = HostServices(

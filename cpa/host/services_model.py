@@ -23,26 +23,20 @@ from cpa.abi.wire_host import (
 )
 from cpa.errors import CpaError, Rejected, UpstreamStatusError
 from cpa.formats.headers import HeaderMap, to_map, to_raw
-from cpa.formats.names import SAME_WIRE, Format
+from cpa.formats.names import ALIASES, SAME_WIRE, Format
 from cpa.formats.units import to_units
 from cpa.host.scopes import Caller, InboundContext, ScopeRegistry
 from cpa.host.streams import Opened, ReadStreams
+from cpa.pipeline.answer import AnswerStream
 from cpa.pipeline.exchange import ModelRequest
-from cpa.pipeline.runner import AnswerStream, Services, open_answer
-from cpa.types import Operation
+from cpa.pipeline.runner import Services, open_answer
+from cpa.types import NESTED_CALLS, Operation
 
 NESTED_SOURCE: Final = "plugin_host_model_callback"
 """``source`` in the metadata of nested executions (plugin-abi 6.11)."""
 OK: Final = 200
 
-_ALIASES: Final = {
-    **dict.fromkeys(
-        ("chat-completions", "chat_completions", "openai-chat-completions", "openai_chat_completions"), Format.OPENAI
-    ),
-    **dict.fromkeys(("responses", "openai-responses", "openai_responses"), Format.OPENAI_RESPONSE),
-    "anthropic": Format.CLAUDE,
-    **{fmt.value: fmt for fmt in Format},
-}
+_NAMES: Final = {**ALIASES, **{fmt.value: fmt for fmt in Format}}
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -134,6 +128,8 @@ class Units:
 
 def nested(ask: HostModelRequest, caller: Caller, context: InboundContext) -> ModelRequest:
     """The execution that a plugin asks for. Raises: HostCallError."""
+    if context.execution is not None:
+        context.execution.memory[NESTED_CALLS] = True
     entry = parse_format(ask.entry_protocol, "entry_protocol")
     leaving = parse_format(ask.exit_protocol, "exit_protocol") if ask.exit_protocol.strip() else entry
     if leaving is not entry and (leaving, entry) not in SAME_WIRE:
@@ -160,7 +156,7 @@ def nested(ask: HostModelRequest, caller: Caller, context: InboundContext) -> Mo
 
 def parse_format(name: str, member: str) -> Format:
     """The protocol of that name or alias. Raises: HostCallError naming the *member* that has it."""
-    fmt = _ALIASES.get(name.strip().lower())
+    fmt = _NAMES.get(name.strip().lower())
     if fmt is None:
         known = ", ".join(Format)
         raise HostCallError(f"unknown {member} {name[:64]!r}: expected one of {known}")

@@ -10,6 +10,7 @@ leave the registration that it had. Process deaths count towards the fuse; a plu
 again after a crash is tried for ever, ever more slowly.
 """
 
+import hashlib
 import math
 from collections.abc import Callable
 from typing import Protocol
@@ -300,6 +301,7 @@ class PluginSlot:
                 capabilities=registration.capabilities,
                 schema_version=registration.schema_version,
                 identifiers=registration.identifiers,
+                settings=hashlib.sha256(generation.config_yaml).hexdigest(),
                 current=self.current,
             )
         )

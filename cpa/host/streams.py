@@ -157,7 +157,7 @@ class ReadStreams:
         if scope is not None and scope.closed:
             raise ScopeEnded
         stream = ReadStream(id=new_id(), caller=caller, scope=scope)
-        nursery = self._nursery if scope is None else scope.nursery
+        nursery = self._nursery if scope is None else await scope.nursery()
         kept = False
         try:
             head: H = await nursery.start(stream.run, source, name=f"{self.kind}:{caller.plugin_id}")

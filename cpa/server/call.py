@@ -24,9 +24,10 @@ from cpa.formats.names import Format
 from cpa.formats.streams import FrameContext, error_frames, keepalive_frame
 from cpa.observability.log import get_logger
 from cpa.observability.request_log import RequestRecord
+from cpa.pipeline.answer import Answer, AnswerStream
 from cpa.pipeline.exchange import ModelRequest
 from cpa.pipeline.rules import query_map
-from cpa.pipeline.runner import Answer, AnswerStream, open_answer
+from cpa.pipeline.runner import open_answer
 from cpa.pipeline.stage import AuthCall
 from cpa.server.access import Principal, refusal
 from cpa.server.body import ClientGone, Receive, linger, read_body
@@ -337,7 +338,7 @@ class ModelCall:
 
     def _traced(self, headers: RawHeaders) -> RawHeaders:
         """With the trace id, once a credential was selected: local time, the credential's index, this request's id."""
-        if self._credential is None:
+        if self._credential is None or self._credential.anonymous:
             return headers
         stamp = strftime("%Y%m%d%H%M%S", localtime())
         return (*headers, (b"x-cpa-trace-id", f"{stamp}-{self._credential.index}-{self.trace_id}".encode()))

@@ -1,4 +1,4 @@
-"""The model API as plain ASGI, in front of the Quart application that serves everything else.
+"""The model and management APIs as plain ASGI, in front of the Quart application that serves everything else.
 
 Quart buffers request bodies without back-pressure and spends as much on a request as the rest of the path does, so the
 hot routes are handlers over a thin interface (`ClientHead` and bytes in, `Responder` out) that need no framework.
@@ -15,6 +15,8 @@ from cpa.server import routes_claude, routes_gemini, routes_openai, routes_respo
 from cpa.server.body import Receive
 from cpa.server.call import ModelCall
 from cpa.server.listener import Connection
+from cpa.server.management.logins import CALLBACK
+from cpa.server.management.site import ManagementSite, is_served
 from cpa.server.responder import CORS, Responder, Send
 from cpa.server.routes import ClientHead, ModelRoute, Routes
 from cpa.server.state import ServerState
@@ -24,7 +26,6 @@ Scope = MutableMapping[str, Any]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 EXACT: Routes = {**routes_openai.ROUTES, **routes_responses.ROUTES, **routes_claude.ROUTES}
-MANAGEMENT = "/v0/management"
 PLAIN_PATHS = frozenset({"/healthz", "/metrics", "/v1/models", "/v1beta/models"})
 """What the inner application serves and clients may write with a slash at its end."""
 QUIET_PATHS = frozenset({"/healthz", "/metrics"})
@@ -48,7 +49,7 @@ def is_known(path: str) -> bool:
 
 
 class Gateway:
-    """ASGI middleware: serves the model API itself and passes on the rest, with CORS and an access line for both."""
+    """ASGI middleware: serves both APIs itself and passes on the rest, with CORS and an access line for both."""
 
     def __init__(self, inner: AsgiApp, state: ServerState) -> None:
         self._inner = inner
@@ -69,7 +70,8 @@ class Gateway:
         client = scope["client"]
         peer = client[0] if client else ""
         connection: Connection = scope["state"]["connection"]
-        responder = Responder(send=send, hold=connection.hold)
+        managed = is_served(path)
+        responder = Responder(send=send, hold=connection.hold, cors=() if managed else CORS)
         status = 0
         try:
             route = find_route(path, method)
@@ -78,10 +80,12 @@ class Gateway:
                 await responder.end()
             elif route is not None:
                 status = await self._model(route, scope, receive, responder, peer)
+            elif managed:
+                await self._manage(scope, receive, responder, peer)
             elif path.endswith("/") and scope["raw_path"].endswith(b"/") and is_known(path.rstrip("/")):
                 await redirect(scope, responder)
             else:
-                await self._inner(scope, receive, with_cors(scope, responder))
+                await self._inner(scope, receive, with_cors(responder))
         finally:
             if path not in QUIET_PATHS:
                 log_access(
@@ -90,21 +94,28 @@ class Gateway:
                     client=peer,
                     method=method,
                     path=path,
-                    query=scope["query_string"].decode("latin-1"),
+                    # That of a sign-in's callback is a code, which is as good as a key for a while.
+                    query="" if path == CALLBACK else scope["query_string"].decode("latin-1"),
                 )
+
+    async def _manage(self, scope: Scope, receive: Receive, responder: Responder, peer: str) -> None:
+        """Serve the management API or a plugin's page."""
+        server = scope["server"]
+        site = ManagementSite(
+            state=self._state,
+            head=client_head(scope, peer),
+            receive=receive,
+            responder=responder,
+            abort=scope["state"]["connection"].abort,
+            server_port=server[1] or 0 if server else 0,
+        )
+        await site.run()
 
     async def _model(self, route: ModelRoute, scope: Scope, receive: Receive, responder: Responder, peer: str) -> int:
         """Serve a model route. Returns: the status for the log."""
         trace_id = TraceId(secrets.token_hex(4))
         request_id.set(trace_id)
-        head = ClientHead(
-            method=scope["method"],
-            path=scope["path"],
-            query=scope["query_string"],
-            headers=scope["headers"],
-            peer=peer,
-            http_version=scope["http_version"],
-        )
+        head = client_head(scope, peer)
         record = self._state.request_logs.begin(
             method=head.method,
             path=head.path,
@@ -143,15 +154,25 @@ class Gateway:
         return call.status
 
 
-def with_cors(scope: Scope, responder: Responder) -> Send:
-    """A send for the inner application that notes the status and, outside management, lets every origin read."""
-    opened = not scope["path"].startswith(MANAGEMENT)
+def client_head(scope: Scope, peer: str) -> ClientHead:
+    """The head of an HTTP request."""
+    return ClientHead(
+        method=scope["method"],
+        path=scope["path"],
+        query=scope["query_string"],
+        headers=scope["headers"],
+        peer=peer,
+        http_version=scope["http_version"],
+    )
+
+
+def with_cors(responder: Responder) -> Send:
+    """A send for the inner application that notes the status and lets every origin read."""
 
     async def send(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             responder.status = message["status"]
-            if opened:
-                message = {**message, "headers": [*message["headers"], *CORS]}
+            message = {**message, "headers": [*message["headers"], *responder.cors]}
         await responder.send(message)
 
     return send

@@ -1,6 +1,5 @@
 """The Quart application: health, banner, model lists, metrics. The model API stands in front of it (gateway.py)."""
 
-import hmac
 from http import HTTPStatus
 
 from quart import Response, request
@@ -53,7 +52,7 @@ def make_app(state: ServerState) -> QuartTrio:
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        if not state.metrics.enabled or not may_read_metrics(state):
+        if not state.metrics.enabled or not await may_read_metrics(state):
             return Response(b"", HTTPStatus.NOT_FOUND)
         body, content_type = state.metrics.render()
         return Response(body, content_type=content_type)
@@ -136,10 +135,10 @@ def single(fmt: Format, state: ServerState, name: str) -> Response:
     return Response(body, status, content_type=JSON)
 
 
-def may_read_metrics(state: ServerState) -> bool:
-    """From this machine, or with the management key (plaintext in the configuration; hashes come later)."""
-    if client_head().peer in LOOPBACK:
+async def may_read_metrics(state: ServerState) -> bool:
+    """From this machine, or with the management key by the management API's rules."""
+    head = client_head()
+    if head.peer in LOOPBACK:
         return True
-    key = state.runtime.config.remote_management.secret_key
-    given = request.headers.get("X-Management-Key") or request.headers.get("Authorization", "").removeprefix("Bearer ")
-    return bool(key) and not key.startswith("$2") and hmac.compare_digest(key.encode(), given.encode())
+    config = state.runtime.config.remote_management
+    return state.keys.enabled(config) and await state.keys.refusal(config, head) is None

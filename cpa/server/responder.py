@@ -43,6 +43,7 @@ class Responder:
       last_write: Trio clock of the last write's end.
       hold: tells the connection that the next bytes may wait for those that follow them at once.
       complete: the last byte was handed over; a client that hangs up now has all it asked for.
+      cors: what the head says to pages of other sites.
     """
 
     send: Send
@@ -50,6 +51,7 @@ class Responder:
     status: int = 0
     body_bytes: int = 0
     complete: bool = False
+    cors: RawHeaders = CORS
     last_write: float = attrs.field(factory=trio.current_time)
     _lock: trio.Lock = attrs.field(factory=trio.Lock)
     _guarded: bool = False
@@ -71,7 +73,7 @@ class Responder:
     async def _start(self, status: int, headers: RawHeaders) -> None:
         self.status = int(status)
         self.hold()
-        await self.send({"type": "http.response.start", "status": status, "headers": [*headers, *CORS]})
+        await self.send({"type": "http.response.start", "status": status, "headers": [*headers, *self.cors]})
 
     async def write(self, data: bytes) -> None:
         """Send a piece of the body, which leaves at once."""

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,41 @@ async def test_a_cancelled_call_is_abandoned_and_its_reply_dropped(plugin: Harne
         while acme.late_replies == 0:
             await acme.call("nothing", b"{}")
         assert (acme.in_flight, acme.abandoned, acme.late_replies) == (0, 0, 1)
+        assert await balanced(acme) >= 1
+
+
+@pytest.mark.parametrize("lets_go", [True, False], ids=["returns", "hangs"])
+async def test_a_cancelled_call_that_unwinds_waits_for_the_plugin_up_to_its_grace(
+    plugin: Harness, library: Compiler, lets_go: bool
+) -> None:
+    """Whatever the plugin waits for in the host is let go first; one that hangs all the same is abandoned."""
+    asked, release = trio.Event(), trio.Event()
+    events: list[str] = []
+
+    async def hold(method: bytes, payload: bytes) -> bytes:
+        asked.set()
+        await release.wait()
+        return payload
+
+    def unwind() -> float:
+        events.append("unwind")
+        if lets_go:
+            release.set()
+        return 30 if lets_go else 0.01
+
+    async with plugin(library("behave"), handler=hold) as acme:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(partial(acme.call, "host", b"hold\nx", unwind=unwind))
+                await asked.wait()
+                scope.cancel()
+        assert scope.cancelled_caught
+        assert events == ["unwind"]
+        assert (acme.in_flight, acme.abandoned, acme.late_replies) == ((0, 0, 0) if lets_go else (1, 1, 0))
+        release.set()
+        while not lets_go and acme.late_replies == 0:
+            await acme.call("nothing", b"{}")
+        assert (acme.in_flight, acme.abandoned) == (0, 0)
         assert await balanced(acme) >= 1
 
 

@@ -9,7 +9,7 @@ import trio
 from cpa.abi import methods
 from cpa.abi.envelope import decode_request, encode_error, encode_reply
 from cpa.abi.errors import PluginClosed, PluginCrashed, PluginError
-from cpa.abi.transport import HostCallHandler, LogLine, PluginReply
+from cpa.abi.transport import HostCallHandler, LogLine, PluginReply, Unwind
 from cpa.abi.wire import Capabilities, IdentifierReply, PluginMetadata, RegisterReply, RegisterRequest
 from cpa.config.schema import Isolation
 
@@ -48,7 +48,7 @@ class FakeTransport:
     settings: list[RegisterRequest] = attrs.field(factory=list)
     grace_s: float | None = None
 
-    async def call(self, method: str, payload: bytes) -> PluginReply:
+    async def call(self, method: str, payload: bytes, *, unwind: Unwind | None = None) -> PluginReply:
         """Answers by script; ends as the transports do when the plugin dies."""
         await trio.lowlevel.checkpoint()
         if self.death is not None:

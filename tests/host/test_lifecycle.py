@@ -112,7 +112,7 @@ async def bench(
     host_calls: list[tuple[str, str, str]] = []
     gate = trio.Event()
 
-    def handler_for(plugin_id: PluginId) -> HostCallHandler:
+    def handler_for(plugin_id: PluginId, number: int) -> HostCallHandler:
         async def answer(method: bytes, payload: bytes) -> bytes:
             host_calls.append((plugin_id, method.decode(), payload.decode()))
             if method == b"wait":

@@ -8,13 +8,13 @@ from cpa.abi.envelope import HostCallError
 from cpa.errors import UpstreamTimeout
 from cpa.host.scopes import (
     BACKGROUND,
+    UNWIND_S,
     Bounds,
     Caller,
     CallScope,
     InboundContext,
     ScopeEnded,
     ScopeRegistry,
-    call_unwinding,
 )
 from cpa.observability.log import request_id
 from cpa.types import TraceId
@@ -23,9 +23,8 @@ from tests.host.hosting import ALICE, BOB
 CALLER = Caller(plugin_id=ALICE)
 
 
-async def test_a_scope_is_known_to_its_owner_while_it_is_open() -> None:
+async def test_a_scope_is_known_to_its_owner_while_it_is_open(scopes: ScopeRegistry) -> None:
     """The id is all that a plugin has; it must be worth something exactly as long as the call."""
-    scopes = ScopeRegistry()
     async with scopes.open(ALICE) as scope:
         assert scopes.find(scope.id, ALICE) is scope
         assert len(scopes) == 1
@@ -34,9 +33,8 @@ async def test_a_scope_is_known_to_its_owner_while_it_is_open() -> None:
     assert len(scopes) == 0
 
 
-async def test_another_plugins_scope_is_an_error_without_its_id() -> None:
+async def test_another_plugins_scope_is_an_error_without_its_id(scopes: ScopeRegistry) -> None:
     """Upstream accepts foreign ids; error texts travel to logs and pages."""
-    scopes = ScopeRegistry()
     async with scopes.open(ALICE) as scope:
         with pytest.raises(HostCallError) as caught:
             scopes.find(scope.id, BOB)
@@ -44,9 +42,8 @@ async def test_another_plugins_scope_is_an_error_without_its_id() -> None:
     assert scope.id not in str(caught.value)
 
 
-async def test_ids_cannot_be_guessed() -> None:
+async def test_ids_cannot_be_guessed(scopes: ScopeRegistry) -> None:
     """Counters can."""
-    scopes = ScopeRegistry()
     async with scopes.open(ALICE) as one, scopes.open(ALICE) as other:
         assert one.id != other.id
         assert len(one.id) >= 32
@@ -54,17 +51,15 @@ async def test_ids_cannot_be_guessed() -> None:
 
 
 @pytest.mark.parametrize("scope_id", ["", "1", "0" * 32])
-async def test_unknown_ids_mean_the_background(scope_id: str) -> None:
+async def test_unknown_ids_mean_the_background(scope_id: str, scopes: ScopeRegistry) -> None:
     """Contract: the call works, without inherited headers and cancellation."""
-    scopes = ScopeRegistry()
     assert scopes.find(scope_id, ALICE) is None
     with scopes.working(CALLER, None) as context:
         assert context is BACKGROUND
 
 
-async def test_a_call_works_in_the_scopes_context() -> None:
+async def test_a_call_works_in_the_scopes_context(scopes: ScopeRegistry) -> None:
     """Headers, trace id and callers are those of the request; log lines carry its id."""
-    scopes = ScopeRegistry()
     inbound = InboundContext(trace_id=TraceId("0a0b0c0d"), headers={"X": ["1"]}, callers=(BOB,))
     async with scopes.open(ALICE, inbound) as scope:
         with scopes.working(CALLER, scope) as context:
@@ -74,9 +69,8 @@ async def test_a_call_works_in_the_scopes_context() -> None:
         assert "X" not in repr(scope)
 
 
-async def test_closing_wakes_what_waits_with_an_error_at_once() -> None:
+async def test_closing_wakes_what_waits_with_an_error_at_once(scopes: ScopeRegistry) -> None:
     """A plugin's thread blocked in a host call hears that the request is gone."""
-    scopes = ScopeRegistry()
     woken: list[float] = []
     async with trio.open_nursery() as nursery:
 
@@ -111,9 +105,8 @@ async def test_other_cancellation_is_not_taken_for_the_scopes_end() -> None:
     assert not len(bounds)
 
 
-async def test_leaving_cancels_tasks_and_calls_closers_once() -> None:
+async def test_leaving_cancels_tasks_and_calls_closers_once(scopes: ScopeRegistry) -> None:
     """What was opened under a scope is gone when the block is left."""
-    scopes = ScopeRegistry()
     seen: list[str] = []
 
     async def work() -> None:
@@ -123,7 +116,7 @@ async def test_leaving_cancels_tasks_and_calls_closers_once() -> None:
             seen.append("task")
 
     async with scopes.open(ALICE) as scope:
-        scope.nursery.start_soon(work)
+        (await scope.nursery()).start_soon(work)
         await trio.testing.wait_all_tasks_blocked()
         kept, dropped = (lambda: seen.append("kept")), (lambda: seen.append("dropped"))
         scope.on_close(kept)
@@ -132,18 +125,16 @@ async def test_leaving_cancels_tasks_and_calls_closers_once() -> None:
     assert seen == ["kept", "task"]
 
 
-async def test_an_error_of_the_block_is_not_wrapped() -> None:
+async def test_an_error_of_the_block_is_not_wrapped(scopes: ScopeRegistry) -> None:
     """Adapters match on what plugin calls raise."""
-    scopes = ScopeRegistry()
     with pytest.raises(UpstreamTimeout):
         async with scopes.open(ALICE):
             raise UpstreamTimeout("late")
     assert len(scopes) == 0
 
 
-async def test_a_cancelled_owner_closes_its_scope() -> None:
+async def test_a_cancelled_owner_closes_its_scope(scopes: ScopeRegistry) -> None:
     """The client left."""
-    scopes = ScopeRegistry()
     with trio.CancelScope() as client:
         async with scopes.open(ALICE) as scope:
             client.cancel()
@@ -152,9 +143,8 @@ async def test_a_cancelled_owner_closes_its_scope() -> None:
     assert len(scopes) == 0
 
 
-async def test_background_calls_end_with_their_copy_of_the_plugin() -> None:
+async def test_background_calls_end_with_their_copy_of_the_plugin(scopes: ScopeRegistry) -> None:
     """A new copy of the same plugin goes on."""
-    scopes = ScopeRegistry()
     old, new = Caller(plugin_id=ALICE, generation=1), Caller(plugin_id=ALICE, generation=2)
     ended: list[Caller] = []
 
@@ -177,66 +167,26 @@ async def test_background_calls_end_with_their_copy_of_the_plugin() -> None:
     assert not scopes._background
 
 
-async def test_a_call_that_returns_is_not_disturbed() -> None:
-    """The usual case: nothing is cancelled, the scope stays open for a stream that may follow."""
-    scopes = ScopeRegistry()
+async def test_unwinding_closes_and_says_how_long_the_plugin_has(scopes: ScopeRegistry) -> None:
+    """What a plugin waits for in the host must not keep it from returning when its caller is gone."""
     async with scopes.open(ALICE) as scope:
-
-        async def call() -> int:
-            await trio.lowlevel.checkpoint()
-            return 7
-
-        assert await call_unwinding(scope, call) == 7
-        assert not scope.closed
+        assert scope.unwind() == UNWIND_S
+        assert scope.closed
 
 
-async def test_a_cancelled_call_may_unwind(autojump_clock: trio.testing.MockClock) -> None:
-    """The scope closes first, which lets the plugin return by itself within the grace time."""
-    scopes = ScopeRegistry()
-    events: list[str] = []
-    with trio.CancelScope() as client:
-        async with scopes.open(ALICE) as scope:
-            scope.on_close(lambda: events.append("closed"))
-
-            async def call() -> None:
-                client.cancel()
-                await trio.sleep(0.3)
-                events.append("returned")
-
-            await call_unwinding(scope, call, grace_s=0.5)
-            await trio.lowlevel.checkpoint()
-    assert client.cancelled_caught
-    assert events == ["closed", "returned"]
+async def test_a_scope_that_nothing_was_opened_under_has_no_task(scopes: ScopeRegistry) -> None:
+    """Chunk interceptors get one for every chunk."""
+    before = len(scopes._keeper.child_tasks)
+    async with scopes.open(ALICE):
+        assert len(scopes._keeper.child_tasks) == before
 
 
-async def test_a_cancelled_call_that_hangs_is_given_up(autojump_clock: trio.testing.MockClock) -> None:
-    """A plugin that never returns costs the grace time, no more."""
-    scopes = ScopeRegistry()
-    started = trio.current_time()
-    with trio.CancelScope() as client:
-        async with scopes.open(ALICE) as scope:
-
-            async def call() -> None:
-                client.cancel()
-                await trio.sleep_forever()
-
-            await call_unwinding(scope, call, grace_s=0.5)
-    assert client.cancelled_caught
-    assert trio.current_time() - started == pytest.approx(0.5)
-
-
-async def test_an_error_of_an_unwinding_call_rises() -> None:
-    """As without it."""
-    scopes = ScopeRegistry()
-
-    async def call() -> None:
-        await trio.lowlevel.checkpoint()
-        raise UpstreamTimeout("late")
-
+async def test_a_closed_scope_gives_no_nursery(scopes: ScopeRegistry) -> None:
+    """Nobody would cancel the tasks."""
     async with scopes.open(ALICE) as scope:
-        with pytest.raises(UpstreamTimeout):
-            await call_unwinding(scope, call)
-        assert not scope.closed
+        scope.close()
+        with pytest.raises(ScopeEnded):
+            await scope.nursery()
 
 
 def test_context_keeps_secrets_out_of_its_repr() -> None:

@@ -7,7 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from cpa.host.scopes import InboundContext, ScopeRegistry
+from cpa.host.scopes import InboundContext
 from cpa.host.services import open_host_services
 from cpa.host.services_model import NESTED_SOURCE
 from cpa.pipeline.stage import (
@@ -427,18 +427,3 @@ async def test_a_storm_under_a_closing_scope_leaves_nothing(turns: int) -> None:
         assert len(statuses) == 25
         assert set(statuses) <= {200, 410, 499}
         assert host.open_streams == 0
-
-
-async def test_a_registry_may_be_shared() -> None:
-    """The adapters open scopes in it."""
-    scopes = ScopeRegistry()
-    async with (
-        open_host() as host,
-        open_host_services(
-            clients=host.proxy.app._clients,
-            config=lambda: host.proxy.app.loaded.config,
-            current=lambda: None,
-            scopes=scopes,
-        ) as services,
-    ):
-        assert services.scopes is scopes

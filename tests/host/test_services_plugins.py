@@ -3,7 +3,6 @@
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,9 @@ import pytest
 import trio
 import trio.testing
 
-from cpa.abi.transport import PluginTransport
+from cpa.abi.transport import PluginTransport, Unwind
 from cpa.config.schema import Isolation
-from cpa.host.scopes import Caller, CallScope, InboundContext, call_unwinding
+from cpa.host.scopes import Caller, CallScope, InboundContext
 from cpa.host.streams import QUEUED_CHUNKS
 from cpa.types import PluginId
 from tests.abi.support import Compiler, Harness
@@ -38,9 +37,10 @@ async def plugin(
         yield transport
 
 
-async def ask(transport: PluginTransport, method: str, members: Any) -> bytes:
+async def ask(transport: PluginTransport, method: str, members: Any, *, unwind: Unwind | None = None) -> bytes:
     """The envelope that the plugin got from the host."""
-    reply = await transport.call("host", method.encode() + b"\n" + json.dumps(members).encode())
+    payload = method.encode() + b"\n" + json.dumps(members).encode()
+    reply = await transport.call("host", payload, unwind=unwind)
     status, _, envelope = reply.body.partition(b" ")
     assert (reply.rc, status) == (0, b"0")
     return envelope
@@ -88,21 +88,18 @@ async def test_a_plugin_blocked_in_a_read_hears_that_its_scope_closed(isolation:
 async def test_a_cancelled_request_lets_the_plugin_return(isolation: Isolation, tmp_path: Path) -> None:
     """The client leaves while the plugin waits for a nested execution: its call ends by itself."""
     async with open_host() as host, plugin(isolation, tmp_path, host) as alice:
-        envelopes: list[bytes] = []
         async with trio.open_nursery() as nursery:
 
             async def serve() -> None:
                 context = InboundContext(callers=(PluginId("bob"),))
                 async with host.services.scopes.open(ALICE, context) as scope:
                     members = asking(headers={"X-Mock-First-Byte": ["60000"]}, host_callback_id=scope.id)
-                    call = partial(ask, alice, "host.model.execute", members)
-                    envelopes.append(await call_unwinding(scope, call, grace_s=10))
+                    await ask(alice, "host.model.execute", members, unwind=scope.unwind)
 
             nursery.start_soon(serve)
             await host.proxy.mock.wait_requests(1)
             nursery.cancel_scope.cancel()
-        assert json.loads(envelopes[0])["error"]["http_status"] == 499
-        assert alice.in_flight == alice.abandoned == 0
+        assert (alice.in_flight, alice.abandoned, alice.late_replies) == (0, 0, 0)
         await host.proxy.mock.wait_for(lambda mock: mock.active_responses == 0)
 
 

@@ -180,9 +180,9 @@ async def test_closing_cancels_the_source_and_ends_a_blocked_read() -> None:
         assert len(streams) == 0
 
 
-async def test_a_closing_scope_closes_its_streams_and_fails_blocked_reads() -> None:
+async def test_a_closing_scope_closes_its_streams_and_fails_blocked_reads(scopes: ScopeRegistry) -> None:
     """The plugin hears why; its stream is gone before the scope's block is left."""
-    scopes, pieces = ScopeRegistry(), Pieces([trio.Event()])
+    pieces = Pieces([trio.Event()])
     async with reading() as streams, trio.open_nursery() as nursery:
         failed: list[float] = []
 
@@ -202,9 +202,8 @@ async def test_a_closing_scope_closes_its_streams_and_fails_blocked_reads() -> N
         assert failed[0] - closed < 0.01
 
 
-async def test_a_finished_stream_leaves_its_scope() -> None:
+async def test_a_finished_stream_leaves_its_scope(scopes: ScopeRegistry) -> None:
     """A scope that opens thousands of streams in turn keeps none of them."""
-    scopes = ScopeRegistry()
     async with reading() as streams, scopes.open(ALICE) as scope:
         for _ in range(3):
             stream_id, _ = await streams.open(CALLER, scope, Pieces([b"a"]).source)
@@ -212,18 +211,16 @@ async def test_a_finished_stream_leaves_its_scope() -> None:
         assert not scope._closers
 
 
-async def test_nothing_opens_under_a_closed_scope() -> None:
+async def test_nothing_opens_under_a_closed_scope(scopes: ScopeRegistry) -> None:
     """It would live for ever."""
-    scopes = ScopeRegistry()
     async with reading() as streams, scopes.open(ALICE) as scope:
         scope.close()
         with pytest.raises(ScopeEnded):
             await streams.open(CALLER, scope, Pieces([b"a"]).source)
 
 
-async def test_a_scope_that_closes_while_a_stream_opens_wins() -> None:
+async def test_a_scope_that_closes_while_a_stream_opens_wins(scopes: ScopeRegistry) -> None:
     """The stream is not registered; the source is closed."""
-    scopes = ScopeRegistry()
     async with reading() as streams, scopes.open(ALICE) as scope:
         pieces = Pieces([b"a"])
 
@@ -264,9 +261,9 @@ async def test_a_cancelled_opener_leaves_nothing_open() -> None:
         assert len(streams) == 0
 
 
-async def test_a_source_may_hold_scopes_of_its_own() -> None:
+async def test_a_source_may_hold_scopes_of_its_own(scopes: ScopeRegistry) -> None:
     """A nested execution by a plugin's executor opens one before the head is known."""
-    scopes, pieces = ScopeRegistry(), Pieces([b"a", b"b"])
+    pieces = Pieces([b"a", b"b"])
 
     @asynccontextmanager
     async def source() -> AsyncIterator[Opened[str]]:

@@ -1,0 +1,105 @@
+"""The account of one attempt while it runs."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import attrs
+import trio
+
+from cpa.credentials.model import Credential
+from cpa.errors import CpaError, RawHeaders
+from cpa.formats.names import Format
+from cpa.formats.facts import request_facts
+from cpa.usage.record import NO_FAILURE, UsageRecord, auth_type_of, failure_of, kept_headers, source_of
+from cpa.usage.tokens import TokenMeter
+
+
+@attrs.define(kw_only=True, eq=False)
+class AttemptUsage:
+    """What is noted of an attempt, and its record at the end; made by `UsageCollector.attempt`.
+
+    Nothing in here raises or waits, and all of it may be called in any state.
+
+    Attributes:
+      response_headers: of the provider's answer, lower-case names; set them when they are there.
+      requested_at, started: when the attempt began, by the wall clock and by Trio's.
+    """
+
+    submit: Callable[[UsageRecord], None]
+    credential: Credential
+    model: str
+    alias: str
+    principal: str = attrs.field(repr=False)
+    request_format: Format
+    provider_format: str
+    request_body: bytes = attrs.field(repr=False)
+    request_id: str
+    trace_id: str
+    executor_type: str
+    response_headers: RawHeaders = attrs.field(default=(), repr=False)
+    requested_at: datetime = attrs.field(factory=lambda: datetime.now(UTC), init=False)
+    started: float = attrs.field(factory=trio.current_time, init=False)
+    _first_byte: float | None = attrs.field(default=None, init=False)
+    _meter: TokenMeter = attrs.field(init=False)
+    _finished: bool = attrs.field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._meter = TokenMeter(self.provider_format)
+
+    def first_byte(self) -> None:
+        """The first byte of the answer's body is here; only the first call counts."""
+        if self._first_byte is None:
+            self._first_byte = trio.current_time()
+
+    def feed(self, block: bytes) -> None:
+        """*block*: whole events of a streamed answer, as the provider sent them."""
+        if self._first_byte is None and block:
+            self.first_byte()
+        self._meter.feed(block)
+
+    def body(self, data: bytes) -> None:
+        """*data*: the whole answer, as the provider sent it."""
+        if data:
+            self.first_byte()
+        self._meter.read(data)
+
+    def finish(self, error: CpaError | None, *, complete: bool) -> None:
+        """The attempt has ended: make the record and submit it. Only the first call counts.
+
+        Args:
+          error: what ended it; None for success and for a client that left.
+          complete: the whole answer had arrived.
+        """
+        if self._finished:
+            return
+        self._finished = True
+        now = trio.current_time()
+        credential = self.credential
+        facts = request_facts(self.request_format, self.request_body)
+        self.submit(
+            UsageRecord(
+                request_id=self.request_id,
+                trace_id=self.trace_id,
+                provider=credential.provider,
+                executor_type=self.executor_type,
+                model=self.model,
+                alias=self.alias,
+                principal=self.principal,
+                credential_id=credential.id,
+                credential_index=credential.index,
+                auth_type=auth_type_of(credential),
+                source=source_of(credential),
+                reasoning_effort=facts.reasoning_effort,
+                service_tier=facts.service_tier,
+                generate=facts.generate,
+                requested_at=self.requested_at,
+                latency_s=now - self.started,
+                ttft_s=0.0 if self._first_byte is None else self._first_byte - self.started,
+                failed=error is not None,
+                failure=NO_FAILURE if error is None else failure_of(error, (*credential.secrets(), self.principal)),
+                complete=complete,
+                provider_format=self.provider_format,
+                tokens=self._meter.tokens,
+                response_headers=kept_headers(self.response_headers),
+            )
+        )

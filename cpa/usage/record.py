@@ -1,0 +1,184 @@
+"""What is known of one attempt to be served by a provider, for whoever counts.
+
+One record per attempt, failures included (proxy 7.3): a request with two failed credentials and one success makes
+three. Wire names of the members are not here: plugins' are in `cpa.abi.wire`.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final
+
+import attrs
+
+from cpa.credentials.model import FROM_CONFIG, Credential
+from cpa.errors import CpaError, RawHeaders, UpstreamStatusError
+from cpa.formats.redaction import hide, redact_text
+
+API_KEY: Final = "apikey"
+OAUTH: Final = "oauth"
+"""Values of `UsageRecord.auth_type`."""
+
+MAX_FAILURE_BYTES: Final = 2048
+"""Of a failure's text: providers say in the first sentence what is wrong, and thousands of records may wait."""
+MAX_HEADER_BYTES: Final = 16 * 1024
+"""Of response headers in one record: four times what real providers send, a quarter of what a hostile one may."""
+INDEX_DIGITS: Final = 8
+"""Of a credential's index in `source_of`: enough to tell the keys of one label apart."""
+
+EXECUTOR_TYPES: Mapping[str, str] = {
+    "claude": "ClaudeExecutor",
+    "codex": "CodexExecutor",
+    "gemini": "GeminiExecutor",
+    "vertex": "GeminiVertexExecutor",
+    "xai": "XAIExecutor",
+}
+"""Provider key to the name by which records call its executor; `OPENAI_COMPATIBLE` keys share one."""
+OPENAI_COMPATIBLE: Final = ("openai-compatible-", "openai-compatibility")
+
+
+@attrs.frozen(kw_only=True)
+class Tokens:
+    """Counts as the columns of proxy 7.3 define them, ≥ 0; what includes what differs between providers' protocols.
+
+    Attributes:
+      input_tokens: Chat, Responses, Gemini: cached ones included; Claude: neither cache reads nor cache writes.
+      output_tokens: reasoning included, but not for Gemini.
+      cache_creation_tokens: written to the provider's cache.
+      total_tokens: as the provider said, else the sum that its protocol means.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_creation_tokens: int = 0
+    total_tokens: int = 0
+
+    @property
+    def cached_tokens(self) -> int:
+        """Cache reads, or where there are none cache writes: one number, as collectors know it."""
+        return self.cache_read_tokens or self.cache_creation_tokens
+
+
+NO_TOKENS: Final = Tokens()
+
+
+@attrs.frozen(kw_only=True)
+class Failure:
+    """How an attempt failed.
+
+    Attributes:
+      status: the provider's own, else what the error means for a client; 0 when nothing failed.
+      body: what the provider or the error said, at most `MAX_FAILURE_BYTES`, secrets masked.
+    """
+
+    status: int = 0
+    body: str = attrs.field(default="", repr=False)
+
+
+NO_FAILURE: Final = Failure()
+
+
+@attrs.frozen(kw_only=True)
+class UsageRecord:
+    """One attempt.
+
+    Attributes:
+      provider: key of the provider, of a directly addressed plugin its id.
+      executor_type: who spoke to the provider, see `executor_type_of`.
+      model, alias: the provider's name of the model, and the client's.
+      principal: the client: its key, or what a plugin named it; may be empty.
+      credential_id, credential_index: who paid; neither tells anything of the key.
+      auth_type: `API_KEY`, `OAUTH` or empty.
+      source: the account behind the credential, never a key: see `source_of`.
+      reasoning_effort, service_tier, generate: see `cpa.formats.facts`.
+      requested_at: when the attempt began, UTC.
+      latency_s: from there to the end.
+      ttft_s: from there to the first byte of the answer's body; 0 when none came.
+      failed: an error ended it. A client that leaves is none.
+      complete: False when the answer was cut off, by whomever: the counts are those of what had arrived.
+      provider_format: protocol whose rules `tokens` follow; a plugin's may be of its own invention.
+      response_headers: of the provider, at most `MAX_HEADER_BYTES`.
+    """
+
+    request_id: str
+    trace_id: str
+    provider: str
+    executor_type: str
+    model: str
+    alias: str
+    principal: str = attrs.field(repr=False)
+    credential_id: str
+    credential_index: str
+    auth_type: str
+    source: str = attrs.field(repr=False)
+    reasoning_effort: str
+    service_tier: str
+    generate: bool
+    requested_at: datetime
+    latency_s: float
+    ttft_s: float
+    failed: bool
+    failure: Failure = NO_FAILURE
+    complete: bool
+    provider_format: str
+    tokens: Tokens = NO_TOKENS
+    response_headers: RawHeaders = attrs.field(default=(), repr=False)
+
+
+def executor_type_of(provider: str) -> str:
+    """What records call the executor of the provider key *provider*; a plugin's is called as its provider."""
+    if provider.startswith(OPENAI_COMPATIBLE):
+        return "OpenAICompatExecutor"
+    return EXECUTOR_TYPES.get(provider, provider)
+
+
+def auth_type_of(credential: Credential) -> str:
+    """`API_KEY` or `OAUTH`; empty for an attempt without credential. A file with a plain key is a key (proxy 3.4)."""
+    if credential.anonymous:
+        return ""
+    kind = credential.attributes.get("auth_kind", "")
+    if kind in (API_KEY, OAUTH):
+        return kind
+    return API_KEY if credential.source == FROM_CONFIG or credential.api_key else OAUTH
+
+
+def source_of(credential: Credential) -> str:
+    """The account behind *credential*: its project, its e-mail address, else its label with a short digest.
+
+    Never the key itself, which deployed proxies put here (proxy 7.3 [B]).
+    """
+    for name in ("project_id", "email") if credential.provider == "vertex" else ("email",):
+        account = credential.metadata.get(name)
+        if isinstance(account, str) and account.strip():
+            return account.strip()
+    index = credential.index[:INDEX_DIGITS]
+    return f"{credential.label}[{index}]" if index else credential.label
+
+
+def failure_of(error: CpaError, secrets: tuple[str, ...]) -> Failure:
+    """*error* as a record tells it. *secrets* are masked wherever they stand, beside all that looks like one."""
+    body, status = error.message.encode("utf-8", "replace"), error.http_status
+    if isinstance(error, UpstreamStatusError):
+        body, status = error.body, error.status
+    # Cut first: masking takes milliseconds for the largest bodies that are kept of errors.
+    text = redact_text(_beginning(hide(body, secrets)).decode("utf-8", "replace"))
+    return Failure(status=status, body=text.encode()[:MAX_FAILURE_BYTES].decode("utf-8", "ignore").strip())
+
+
+def kept_headers(headers: RawHeaders) -> RawHeaders:
+    """The first of *headers*, as many as a record holds."""
+    left = MAX_HEADER_BYTES
+    for index, (name, value) in enumerate(headers):
+        left -= len(name) + len(value)
+        if left < 0:
+            return tuple(headers[:index])
+    return headers
+
+
+def _beginning(data: bytes) -> bytes:
+    """As much of *data* as is told, without the word that the cut went through: half a secret is not recognised."""
+    if len(data) <= MAX_FAILURE_BYTES:
+        return data
+    data = data[:MAX_FAILURE_BYTES]
+    return data[: max(data.rfind(mark) for mark in (b" ", b'"', b"\n", b",")) + 1]
