@@ -18,7 +18,7 @@ from cpa.config.load import Loaded, load_config, parse_config
 from cpa.config.schema import Config
 from cpa.config.watch import describe_changes, reload, restart_keys_changed, watch_config
 from cpa.credentials.from_config import credentials_from_config, provider_key
-from cpa.credentials.model import Credential
+from cpa.credentials.model import FROM_CONFIG, Credential
 from cpa.errors import ConfigError, CpaError
 from cpa.formats.redaction import is_secret_header_name
 from cpa.host.plugin_models import Native
@@ -194,7 +194,7 @@ class RuntimeBuilder:
         for credential in accounts.credentials:
             if credential.base_url:  # of a plugin that leaves the execution to us (plugin-abi 4.3.4)
                 by_provider.setdefault(credential.provider, native[COMPATIBLE_PROVIDER])
-        for provider in {c.provider for c in credentials} - set(by_provider):
+        for provider in {c.provider for c in credentials if c.source == FROM_CONFIG} - set(by_provider):
             log.warning("provider.unsupported", provider=provider, hint="its credentials are not used yet")
         models = ModelRegistry(
             credentials,

@@ -20,6 +20,7 @@ from cpa.app import (
     StartError,
     bind,
     load_demo,
+    native_parts,
     open_app,
     proxy_settings,
     secrets_of,
@@ -27,14 +28,19 @@ from cpa.app import (
 )
 from cpa.config import watch
 from cpa.config.load import Loaded, load_config, parse_config
-from cpa.config.schema import Config
+from cpa.config.schema import Config, ModelEntry
+from cpa.credentials.model import FROM_FILE, Credential
+from cpa.formats.models import ModelCard
+from cpa.host.account_snapshot import AccountsSnapshot
 from cpa.host.plugins import open_plugin_host
+from cpa.models.plugins import PluginModels
 from cpa.observability.log import get_logger
 from cpa.observability.redact import KnownSecrets
 from cpa.observability.sink import LogSink
 from cpa.pipeline.completions import open_completions
 from cpa.scheduling.round_robin import RoundRobin
 from cpa.testing.mock import MockProvider, expected_body, open_mock
+from cpa.types import PluginId
 from cpa.upstream.client import ClientStats, UpstreamClients, open_clients
 from cpa.usage.collector import open_collector
 from tests.upstream.proxies_fake import open_http_proxy
@@ -576,3 +582,34 @@ async def test_cancelled_reload_is_all_or_nothing(tmp_path: Path) -> None:
         assert proxy.app.state.runtime is before
         await proxy.app.reload()
         assert [card.id for card in proxy.app.state.runtime.models.cards] == ["two"]
+
+
+async def test_what_is_native_is_not_for_plugins_to_claim() -> None:
+    """Keys with an executor, names that are served, ids that are taken; credentials that plugins read count, too."""
+    config = parsed("claude-api-key: [{api-key: k, models: [{name: m}]}]")
+    async with open_clients() as clients:
+        from_file = Credential(id="f", provider="claude", label="f", models=(ModelEntry(name="n"),))
+        native = native_parts(clients, config, [from_file])
+    assert {"claude", "gemini"} <= native.providers
+    assert native.models == {"m", "n"}
+    (credential_id,) = native.credential_ids
+    assert credential_id.startswith("claude:apikey:")
+
+
+async def test_plugins_may_leave_the_execution_to_us() -> None:
+    """A credential with an endpoint, of a provider that nobody executes (plugin-abi 4.3.4)."""
+    async with open_builder() as builder:
+        there = Credential(id="f", provider="acme", label="f", base_url="http://h/v1", source=FROM_FILE, path="/f")
+        builder.plugins.accounts.snapshot = AccountsSnapshot(
+            credentials=(there, attrs.evolve(there, id="g", provider="other", base_url="")),
+            models=(
+                PluginModels(plugin_id=PluginId("p"), provider="acme", cards=(ModelCard(id="acme-1"),)),
+                PluginModels(plugin_id=PluginId("p"), provider="other", cards=(ModelCard(id="other-1"),)),
+            ),
+        )
+        models = builder.build(Config()).models
+        assert {card.id for card in models.cards} == {"acme-1"}
+        (candidate,) = models.resolve("acme-1")
+        assert candidate.credential is there
+        own = attrs.evolve(there, proxy_url="direct")
+        assert list(proxy_settings(Config(), [there, own])) == [("", ""), ("direct", "")]

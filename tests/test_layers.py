@@ -28,6 +28,8 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "cpa.__main__": frozenset({"cli"}),
     "cpa.__init__": frozenset({"app", "config"}),
     "cpa.cli": ANYTHING,
+    "cpa.cli_flags": ANYTHING,
+    "cpa.cli_plugin": ANYTHING,
     "cpa.app": ANYTHING,
     "cpa.server": frozenset({"host", "pipeline", "formats", "models", "observability", "usage"}),
     "cpa.host": frozenset({"abi", "pipeline", "upstream", "usage", "models", "scheduling", "credentials", "config"})
@@ -46,10 +48,15 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "cpa.testing": ANYTHING,
 }
 """Package to the packages that it may import, beside its own and `BASE`."""
-NOT_ABOVE = {"cli": {"cpa.__main__"}, "app": {"cpa.__main__", "cpa.__init__", "cpa.cli", "cpa.testing"}}
+NOT_ABOVE = {
+    "cli": {"cpa.__main__"},
+    "cli_flags": {"cpa.cli"},
+    "cli_plugin": {"cpa.cli", "cpa.cli_flags"},
+    "app": {"cpa.__main__", "cpa.__init__", "cpa.cli", "cpa.testing"},
+}
 """What stands at the top is imported from there only."""
-TESTING_USERS = frozenset({"cpa.app", "cpa.cli"})
-"""The demo and `cpa mock-provider`."""
+TESTING_USERS = frozenset({"cpa.app", "cpa.cli", "cpa.cli_plugin"})
+"""The demo, `cpa mock-provider` and `cpa plugin check`."""
 
 DOORS: Mapping[str, tuple[str, ...]] = {
     "cffi": ("cpa.abi",),

@@ -295,7 +295,15 @@ COMMAND_LINE_EXECUTE = _plugin(
 MANAGEMENT_REGISTER = _plugin(
     "management.register", "management_api", wire.ManagementRegisterRequest, wire.ManagementRegisterReply
 )
-MANAGEMENT_HANDLE = _plugin("management.handle", "management_api", wire.ManagementRequest, wire.HttpReply, scoped=True)
+# Pages may run whole model calls; the browser that waits for one ends it by leaving.
+MANAGEMENT_HANDLE = _plugin(
+    "management.handle",
+    "management_api",
+    wire.ManagementRequest,
+    wire.HttpReply,
+    timeout=TimeoutClass.NONE,
+    scoped=True,
+)
 
 # --- plugin → host ---------------------------------------------------------------------------------------------------
 

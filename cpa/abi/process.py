@@ -69,6 +69,9 @@ READS_PER_TURN = 16
 OUTPUT_BYTES = 64 * 1024
 """One read of the plugin's output: what a pipe holds."""
 
+WITHHELD = frozenset({"MANAGEMENT_PASSWORD"})
+"""Variables of our environment that are none of a plugin's business: what they open is."""
+
 MAX_IOVECS = min(64, os.sysconf("SC_IOV_MAX"))
 
 _CLOSING_EXITS = {0: "closed", 71: "did not end in time"}
@@ -462,6 +465,7 @@ def _start(config_path: str, plugin_id: str) -> tuple[subprocess.Popen[bytes], s
                 stdin=their_sock.fileno(),
                 stdout=pipes[0][1],
                 stderr=pipes[1][1],
+                env={name: value for name, value in os.environ.items() if name not in WITHHELD},
             )
         except OSError as exc:
             raise PluginLoadError(f"cannot start {WORKER.name}: {exc}", plugin_id=plugin_id) from exc

@@ -40,7 +40,6 @@ INACTIVE: Final[Mapping[str, str]] = MappingProxyType(
         "save-cooldown-status": _CREDENTIALS,
         "transient-error-cooldown-seconds": _CREDENTIALS,
         "max-cooldown-seconds": _CREDENTIALS,
-        "auth-auto-refresh-workers": _CREDENTIALS,
         "routing.strategy": _CREDENTIALS,
         "routing.session-affinity": _CREDENTIALS,
         "routing.session-affinity-ttl": _CREDENTIALS,
@@ -61,7 +60,6 @@ INACTIVE: Final[Mapping[str, str]] = MappingProxyType(
         **{f"{name}[].models[].image": _TRANSLATION for name in _PROVIDER_LISTS},
         **{f"{name}[].models[].thinking": _TRANSLATION for name in _PROVIDER_LISTS},
         "oauth-model-alias": _CREDENTIALS,
-        "oauth-excluded-models": _CREDENTIALS,
         "oauth-request-scoped-errors": _CREDENTIALS,
         "payload": _TRANSLATION,
         "state.backend": _STATE,
@@ -74,7 +72,7 @@ INACTIVE: Final[Mapping[str, str]] = MappingProxyType(
 """Key path to the part that it comes with. ``[]`` stands for every item of a list; keys below a listed one count as
 listed."""
 
-_EXCEPTIONS: Final = {"auth-dir": "except on where logs are kept, and on what plugins read and write there"}
+_EXCEPTIONS: Final = {"auth-dir": "except on where logs are kept, and on credentials of plugins"}
 """What a listed key does all the same."""
 
 _INDEX = re.compile(r"\[\d+\]")

@@ -33,3 +33,18 @@ SAME_WIRE = frozenset(
     }
 )
 """(client, provider) pairs whose bodies pass as bytes."""
+
+
+TRANSLATED: frozenset[Format] = frozenset()
+"""Protocols that can be translated into one another."""
+
+
+def translates(client: str, provider: str) -> bool:
+    """Whether bodies have to be, and can be, carried from a client's protocol to a provider's and back."""
+    known = client in TRANSLATED and provider in TRANSLATED and client != Format.CODEX
+    return known and (client, provider) not in SAME_WIRE
+
+
+def carries(client: str, provider: str) -> bool:
+    """Whether bodies get from one to the other at all, translated or as they are."""
+    return client == provider or (client, provider) in SAME_WIRE or translates(client, provider)

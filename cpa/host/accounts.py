@@ -29,6 +29,7 @@ from cpa.config.watch import watch_files
 from cpa.credentials.files import DIRECTORY_MODE, CredentialFile, CredentialFileError, CredentialFiles
 from cpa.credentials.model import Credential
 from cpa.host.account_calls import PRESENTED_AS, OwnModels, Parsed, ask_own, ask_refresh, ask_static, parse
+from cpa.host.account_snapshot import AccountsSnapshot, AccountState
 from cpa.host.auth_data import credential_of_file, host_summary, save_refreshed
 from cpa.host.plugin import LivePlugin
 from cpa.host.plugin_models import (
@@ -54,54 +55,6 @@ PATIENCE_S: Final = 1.0
 SYNC_WAIT_S: Final = 10.0
 """How long those wait who want everything to be in force, such as the start of the server."""
 _SUFFIX: Final = ".json"
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class AccountsSnapshot:
-    """Replaced as a whole, never changed.
-
-    Attributes:
-      credentials: read from files, disabled ones included, in the order of file names; ids are unique.
-      models: what plugins serve beside the catalogue, in their order.
-      executors: provider key to the plugin that executes it.
-      infos: (provider, model) to what the plugin said of the model.
-    """
-
-    credentials: tuple[Credential, ...] = ()
-    models: tuple[PluginModels, ...] = ()
-    executors: Mapping[str, PluginId] = MappingProxyType({})
-    infos: Mapping[tuple[str, str], ModelInfo] = MappingProxyType({})
-
-    def credential(self, credential_id: str) -> Credential | None:
-        """The credential of that id."""
-        return next((found for found in self.credentials if found.id == credential_id), None)
-
-    def info(self, provider: str, model: str) -> ModelInfo | None:
-        """What a plugin said of *model*, by the name that its provider knows."""
-        return self.infos.get((provider, model))
-
-    def same(self, other: "AccountsSnapshot") -> bool:
-        """Whether nobody could tell the two apart."""
-        return (
-            len(self.credentials) == len(other.credentials)
-            and all(mine is theirs for mine, theirs in zip(self.credentials, other.credentials, strict=True))
-            and (self.models, self.executors, self.infos) == (other.models, other.executors, other.infos)
-        )
-
-
-@attrs.frozen(kw_only=True)
-class AccountState:
-    """How a credential is.
-
-    Attributes:
-      status: ``active``, ``disabled`` or ``error``.
-      last_refresh, next_retry_after: with zone; None = never, not at all.
-    """
-
-    status: str
-    message: str = ""
-    last_refresh: datetime | None = None
-    next_retry_after: datetime | None = None
 
 
 @attrs.define(eq=False, kw_only=True)

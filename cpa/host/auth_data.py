@@ -44,6 +44,16 @@ MIN_SECRET_CHARS: Final = 8
 SOURCE_BACKEND: Final = "file"
 """What plugins are told of where credentials are kept."""
 
+OPERATORS_MEMBERS: Final = frozenset(
+    {
+        *("label", "email", "note", "prefix", "proxy_url", "disabled", "priority", "weight", "headers"),
+        *("excluded_models", "model_aliases", "disable_cooling", "request_retry", "request_scoped_errors"),
+        *("websockets", "refresh_interval_seconds"),
+    }
+)
+"""Members of a file that say how the proxy shall use it (proxy 3.4). A plugin that gives new storage without them did
+not mean to take them away: it does not know them."""
+
 _SUFFIX: Final = ".json"
 _NOT_FOR_NAMES = re.compile(r"[^A-Za-z0-9._@+-]+")
 _PLAIN = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]+")
@@ -290,7 +300,8 @@ def updated(old: Credential, data: wire.AuthData, *, merge: bool) -> Credential:
         attributes=dict(attributes),
     )
     place = Origin(id=old.id, index=old.index, provider=provider, path=old.path)
-    members = merged_storage(data.storage_json or old.storage_json, metadata, provider=provider)
+    kept = {name: value for name, value in _object(old.storage_json).items() if name in OPERATORS_MEMBERS}
+    members = kept | merged_storage(data.storage_json or old.storage_json, metadata, provider=provider)
     return _credential(full, members, provider, place, virtual=old.virtual)
 
 

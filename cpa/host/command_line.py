@@ -8,9 +8,7 @@ import math
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from fractions import Fraction
-from functools import partial
-from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import attrs
 import trio
@@ -20,19 +18,18 @@ from cpa.abi.methods import Method
 from cpa.credentials.files import CredentialFiles
 from cpa.errors import CpaError
 from cpa.host.auth_data import save_auth_data
-from cpa.observability.log import get_logger
 from cpa.types import PluginId
 
 Q = TypeVar("Q")
 R = TypeVar("R")
-
-log = get_logger()
 
 MAX_FLAGS: Final = 256
 """Of one plugin: they are listed in the help."""
 MAX_NAME_CHARS: Final = 128
 MAX_EXIT_CODE: Final = 255
 """What a process can say."""
+FLAGS_S: Final = 10.0
+"""For a plugin to say which flags it has; the help waits for it."""
 FAILED: Final = 1
 _BAD_NAME: Final = re.compile(r"[\s=\x00-\x1f\x7f-\x9f]")
 _RESERVED: Final = frozenset({"help", "h"})
@@ -78,7 +75,9 @@ def canonical_int(text: str) -> str:
     return str(number)
 
 
-_FLOAT: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
+_DIGITS: Final = r"[0-9](?:_?[0-9])*"
+_FLOAT: Final = re.compile(rf"[+-]?(?:{_DIGITS}\.?(?:{_DIGITS})?|\.{_DIGITS})(?:[eE][+-]?[0-9]+)?", re.ASCII)
+_HEX_FLOAT: Final = re.compile(r"[+-]?0[xX](?:[0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F]+)[pP][+-]?[0-9]+", re.ASCII)
 _SPECIAL: Final[Mapping[str, str]] = {
     "inf": "+Inf",
     "+inf": "+Inf",
@@ -88,25 +87,29 @@ _SPECIAL: Final[Mapping[str, str]] = {
     "-infinity": "-Inf",
     "nan": "NaN",
 }
-_LAST_PLAIN_EXPONENT: Final = 21
-_FIRST_PLAIN_EXPONENT: Final = -4
+_SCIENTIFIC_FROM: Final = 6
+_SCIENTIFIC_BELOW: Final = -4
 
 
 def canonical_float(text: str) -> str:
-    """A float64 in its shortest form, as Go's ``%g`` writes it. Raises: ValueError."""
+    """A float64 in its shortest form, as Go's flags write it. Raises: ValueError."""
     special = _SPECIAL.get(text.lower())
     if special is not None:
         return special
-    if len(text) > MAX_NAME_CHARS or not _FLOAT.fullmatch(text):
+    is_hex = _HEX_FLOAT.fullmatch(text) is not None
+    if len(text) > MAX_NAME_CHARS or not (is_hex or _FLOAT.fullmatch(text)):
         raise ValueError("expected a number")
-    value = float(text)
+    try:
+        value = float.fromhex(text) if is_hex else float(text)
+    except OverflowError:
+        value = math.inf
     if math.isinf(value):
         raise ValueError("expected a number of 64 bits")
     return go_float(value)
 
 
 def go_float(value: float) -> str:
-    """*value* (finite) with as few digits as tell it from others: ``0.5``, ``100000``, ``1e+21``, ``1e-05``."""
+    """*value* (finite) with as few digits as tell it from others: ``0.5``, ``100000``, ``1e+06``, ``1e-05``."""
     if value == 0:
         return "-0" if math.copysign(1, value) < 0 else "0"
     sign = "-" if value < 0 else ""
@@ -116,7 +119,7 @@ def go_float(value: float) -> str:
     exponent = int(exponent_text)
     if float(f"{digits[0]}.{digits[1:] or '0'}e{exponent}") != abs(value):
         exponent += 1  # the six digits of %e were rounded up to the next power
-    if exponent < _FIRST_PLAIN_EXPONENT or exponent >= _LAST_PLAIN_EXPONENT:
+    if exponent < _SCIENTIFIC_BELOW or exponent >= _SCIENTIFIC_FROM:
         fraction = f".{digits[1:]}" if len(digits) > 1 else ""
         return f"{sign}{digits[0]}{fraction}e{'-' if exponent < 0 else '+'}{abs(exponent):02d}"
     if exponent < 0:
@@ -300,10 +303,15 @@ async def collect_flags(plugins: Sequence[CommandLinePlugin], *, taken: frozense
     for plugin in plugins:
         if not plugin.capabilities.command_line_plugin:
             continue
+        reply: wire.FlagsReply | None = None
         try:
-            reply = await plugin.call(methods.COMMAND_LINE_REGISTER, wire.PluginRequest(plugin=plugin.metadata))
+            with trio.move_on_after(FLAGS_S):
+                reply = await plugin.call(methods.COMMAND_LINE_REGISTER, wire.PluginRequest(plugin=plugin.metadata))
         except CpaError as exc:
             warnings.append(f"plugin {plugin.id} declares no flags: {exc.message}")
+            continue
+        if reply is None:
+            warnings.append(f"plugin {plugin.id} declares no flags: no answer within {FLAGS_S:g} s")
             continue
         for spec in reply.flags[:MAX_FLAGS]:
             try:
@@ -405,7 +413,8 @@ async def execute(
                 flags=values,
                 triggered_flags=triggered,
             )
-            code = code or await _execute_one(plugin, request, output, files)
+            its_code = await _execute_one(plugin, request, output, files)
+            code = code or its_code
     return code
 
 
@@ -422,7 +431,6 @@ async def _execute_one(
     try:
         reply = await plugin.call(methods.COMMAND_LINE_EXECUTE, request)
     except CpaError as exc:
-        log.warning("command_line.failed", plugin_id=plugin.id, error=exc.message)
         output("stderr", f"plugin {plugin.id} failed: {exc.message}\n".encode())
         return FAILED
     code = reply.exit_code
@@ -430,7 +438,7 @@ async def _execute_one(
     if code == 0:
         for auth in reply.auths:
             try:
-                path = await trio.to_thread.run_sync(partial(_save, files, auth))
+                path = await trio.to_thread.run_sync(save_auth_data, files, auth)
             except CpaError as exc:
                 stderr = _line(stderr, f"Failed to save authentication: {exc.message}")
                 code = FAILED
@@ -440,10 +448,6 @@ async def _execute_one(
     output("stderr", stderr)
     # What the shell would cut to 0 must not look like success.
     return code if 0 <= code <= MAX_EXIT_CODE else (code & MAX_EXIT_CODE) or FAILED
-
-
-def _save(files: CredentialFiles, auth: Any) -> Path:
-    return save_auth_data(files, auth)
 
 
 def _line(text: bytes, line: str) -> bytes:

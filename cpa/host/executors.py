@@ -23,7 +23,7 @@ from cpa.credentials.model import Credential
 from cpa.errors import ExecutorError, RawHeaders, UnsupportedFormat, UpstreamStatusError
 from cpa.formats import headers as http
 from cpa.formats.json import is_json
-from cpa.formats.names import ALIASES, SAME_WIRE, Format
+from cpa.formats.names import ALIASES, Format, carries
 from cpa.host.adapters import encoded, inbound
 from cpa.host.generation import HeldPlugin
 from cpa.host.plugin import LivePlugin, PluginUnavailable
@@ -81,7 +81,7 @@ class PluginExecutor:
         if client in self._inputs:
             return client
         for name in self._inputs:
-            if (client, name) in SAME_WIRE:
+            if carries(client, name):
                 return name
         raise self._refusal(f'does not support input format "{client}"')
 
@@ -93,7 +93,7 @@ class PluginExecutor:
         preferred = (chosen, *self._outputs) if chosen in self._outputs else self._outputs
         translates = self._translates()
         for name in preferred:
-            if translates or (client, name) in SAME_WIRE:
+            if translates or carries(client, name):
                 return name
         raise self._refusal(f'does not support output format "{client}"')
 

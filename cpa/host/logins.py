@@ -36,7 +36,7 @@ SUCCESS_S: Final = 60.0
 """How long a finished sign-in still says that it has worked."""
 MAX_SESSIONS: Final = 100
 SAVE_S: Final = 10.0
-"""For saving what a sign-in brought, when the browser has left meanwhile."""
+"""For saving what a sign-in brought, and again for taking it up, when the browser has left meanwhile."""
 MAX_CALLBACK_CHARS: Final = 8192
 """Of a code or an error; authorisation codes have some hundred characters."""
 AUTH_FAILED: Final = "Authentication failed"
@@ -117,14 +117,13 @@ async def _nobody() -> None:
 class Logins:
     """The sign-ins of all plugins' providers.
 
-    Attributes:
-      saved: awaited after credentials were saved, so that they can be used at once.
+    *saved* is awaited after credentials were saved, so that they can be used at once.
     """
 
     _plugins: Callable[[], tuple[LivePlugin, ...]]
     _scopes: ScopeRegistry
     _config: Callable[[], Config]
-    saved: Callable[[], Awaitable[None]] = _nobody
+    _saved: Callable[[], Awaitable[object]] = _nobody
     _sessions: OrderedDict[str, _Session] = attrs.field(factory=OrderedDict, init=False)
 
     def __len__(self) -> int:
@@ -266,16 +265,26 @@ class Logins:
             return WAITING
         if self._sessions.get(session.state) is not session:
             return LoginAnswer(status=LoginStatus.ERROR, error="the sign-in was given up")
-        # What comes now must not be lost with the browser that asked.
+        match reply.status.strip().lower():
+            case "success":
+                return await self._succeeded(session, reply)
+            case "error":
+                return await self._end(session, reply.message.strip() or AUTH_FAILED)
+            case _:
+                return WAITING
+
+    async def _succeeded(self, session: _Session, reply: wire.LoginPollReply) -> LoginAnswer:
+        """Nothing in here must be lost with the browser that asked."""
+        problem = SAVE_FAILED
         with trio.move_on_after(SAVE_S, shield=True):
-            match reply.status.strip().lower():
-                case "success":
-                    return await self._end(session, await self._save(session, reply))
-                case "error":
-                    return await self._end(session, reply.message.strip() or AUTH_FAILED)
-                case _:
-                    return WAITING
-        return await self._end(session, SAVE_FAILED)
+            problem = await self._save(session, reply)
+        answer = await self._end(session, problem)
+        if not problem:
+            with trio.move_on_after(SAVE_S, shield=True) as scope:
+                await self._saved()
+            if scope.cancelled_caught:  # it is on disk, and taken up whenever that is possible again
+                log.warning("login.not_taken_up_yet", provider=session.provider)
+        return answer
 
     async def _save(self, session: _Session, reply: wire.LoginPollReply) -> str:
         """Save what a sign-in brought. Returns: why not, empty when it is saved."""
@@ -294,10 +303,6 @@ class Logins:
             log.error("login.not_saved", provider=session.provider, error=str(exc))
             return SAVE_FAILED
         log.info("login.succeeded", provider=session.provider, credentials=len(found))
-        try:
-            await self.saved()
-        except CpaError as exc:  # it is on disk: the next look at the folder finds it
-            log.error("login.not_taken_up", provider=session.provider, error=str(exc))
         return ""
 
     async def _end(self, session: _Session, error: str) -> LoginAnswer:

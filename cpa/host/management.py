@@ -167,7 +167,7 @@ class PluginManagement:
     _closed: bool = False
 
     def refresh(self) -> None:
-        """Plugins or settings have changed: make new tables, and ask those whose answer is not known. Never blocks."""
+        """The plugins have changed: make new tables, and ask those whose answer is not known. Never blocks."""
         if self._closed:
             return
         wanted = {plugin.id: plugin for plugin in self._manager.snapshot() if plugin.capabilities.management_api}
@@ -246,8 +246,7 @@ class PluginManagement:
     # ---- inside ----
 
     def _ask_if_needed(self, plugin: LivePlugin) -> None:
-        entry = self._config().configs.get(plugin.id)
-        key = (plugin.generation, entry.config_yaml if entry is not None else "")
+        key = (plugin.generation, plugin.settings)
         known, asking = self._known.get(plugin.id), self._asking.get(plugin.id)
         if asking is not None:
             if asking.key == key:
@@ -424,7 +423,7 @@ async def open_plugin_management(
 ) -> AsyncIterator[PluginManagement]:
     """The routes and pages of *manager*'s plugins while the block runs.
 
-    Call `PluginManagement.refresh` after each change of its snapshot or of the settings. Ownership: the tasks that ask
+    Call `PluginManagement.refresh` after each change of its snapshot. Ownership: the tasks that ask
     plugins end with the block.
     """
     async with trio.open_nursery() as nursery:

@@ -46,7 +46,6 @@ class PluginHost:
         """Bring the plugins in line with *config*; one that cannot be loaded is reported and left out."""
         await self.manager.apply(config)
         await self.accounts.synchronise()
-        self.management.refresh()  # settings that change no registration may still change what is served
         await self.management.settle()
 
     async def accounts_changed(self) -> None:
@@ -174,7 +173,7 @@ async def open_plugin_host(
             manager=manager,
             services=services,
             management=management,
-            logins=Logins(plugins=manager.snapshot, scopes=services.scopes, config=config),
+            logins=Logins(plugins=manager.snapshot, scopes=services.scopes, config=config, saved=accounts.synchronise),
             accounts=accounts,
         )
         yield host

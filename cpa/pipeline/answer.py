@@ -57,6 +57,7 @@ class AnswerStream:
         exchange: Exchange,
         stages: ChunkStages | None,
         source: str,
+        translated: bool,
         credential: Credential,
         account: AttemptAccount | None,
     ) -> None:
@@ -65,11 +66,17 @@ class AnswerStream:
         self._exchange = exchange
         self._stages = stages
         self._source = source
+        self._translated = translated
         self._credential = credential
         self._account = account
         self._first = b""
         self._ended = False
         self.reader = reader
+
+    def next_sequence(self) -> int:
+        """`sequence_number` of the next event of a Responses stream; 0 elsewhere."""
+        ours = None if self._stages is None else self._stages.next_sequence
+        return self.reader.next_sequence() if ours is None else ours
 
     async def prefetch(self) -> None:
         """Have the first deliverable frames in hand. Raises: UpstreamError, when another attempt may still be made.
@@ -114,9 +121,12 @@ class AnswerStream:
             if fault is not None:
                 if self._account is not None:
                     self._account.feed(fault.frame)  # a failed answer may have been paid for, and says so
-                frame = hide(fault.frame, self._credential.secrets())
+                # Clients understand events of their own protocol only.
+                frame = b"" if self._translated else hide(fault.frame, self._credential.secrets())
                 raise UpstreamStreamError(fault.message, status=fault.status, code=fault.code, frame=frame)
             block = await self._through(await self._read())
+            if self._stages is not None and self._stages.ended:
+                self._ended = True
             if block:
                 return block
         return b""

@@ -84,6 +84,7 @@ class ModelRequest:
       principal: the client's key after authentication, or empty.
       trace_id: empty for executions that no HTTP request started.
       callers: plugins whose nested calls led here, outermost first.
+      exit_format: protocol of the answer, where a plugin wants another one; None = the request's.
       extra_metadata: joins the metadata that plugins see, e.g. where a nested execution comes from.
     """
 
@@ -99,7 +100,13 @@ class ModelRequest:
     principal: str = attrs.field(default="", repr=False)
     trace_id: TraceId = NO_TRACE
     callers: tuple[PluginId, ...] = ()
+    exit_format: Format | None = None
     extra_metadata: Mapping[str, JsonValue] = attrs.field(factory=dict)
+
+    @property
+    def answer_format(self) -> Format:
+        """Protocol of the answer."""
+        return self.exit_format or self.format
 
 
 @attrs.define(eq=False)

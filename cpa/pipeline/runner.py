@@ -31,7 +31,7 @@ from cpa.formats import headers as http
 from cpa.formats.facts import request_facts
 from cpa.formats.headers import HeaderMap
 from cpa.formats.json import splice_model
-from cpa.formats.names import SAME_WIRE, Format
+from cpa.formats.names import SAME_WIRE, Format, carries
 from cpa.formats.streams import open_reader
 from cpa.formats.thinking import Thinking, split_suffix
 from cpa.pipeline.answer import Answer, AnswerStream
@@ -66,6 +66,9 @@ from cpa.pipeline.stage import (
 )
 from cpa.pipeline.stream import NATIVE_IDENTITY, AnswerContext, ChunkStages, transform_full
 from cpa.pipeline.trace import Trace
+from cpa.pipeline.translating import TranslationServices, answer_context, loss_header, request_context
+from cpa.translation.context import Context
+from cpa.translation.registry import translate_request
 from cpa.types import (
     NESTED_CALLS,
     Accounts,
@@ -120,6 +123,7 @@ class Services:
       passthrough_headers: a provider's response headers reach the client.
       max_event_bytes: largest event of a provider's stream.
       nested_depth: executions inside one another; deeper ones are a loop.
+      translation: what translating needs.
       accounts: told of every attempt that generates something.
       direct: plugins whose executor a router may choose, each with what it runs on: no credential.
     """
@@ -131,6 +135,7 @@ class Services:
     passthrough_headers: bool = False
     max_event_bytes: int = 50 << 20
     nested_depth: int = 8
+    translation: TranslationServices = attrs.field(factory=TranslationServices)
     accounts: Accounts | None = None
     direct: Mapping[PluginId, Candidate] = attrs.field(factory=dict)
 
@@ -144,6 +149,8 @@ class Prepared:
     headers: RawHeaders
     original: bytes
     body: tuple[bytes, ...]
+    asked: Context | None
+    answer: Context | None
 
 
 @asynccontextmanager
@@ -367,7 +374,7 @@ class Run:
                 refusal = exc
                 continue
             target = target or wire.input
-            if anything or wire.input == source or (source, wire.input) in SAME_WIRE:
+            if anything or carries(source, wire.input):
                 found.append(candidate)
         if not found and refusal is not None and not target:
             raise refusal
@@ -490,12 +497,20 @@ class Run:
             headers, body = await self._intercept(
                 entries, model=candidate.model, to_format=wire.input, headers=headers, body=body
             )
+        services = self.services.translation
+        asked = request_context(self.request, candidate, wire, services)
+        pieces = await self._translate(wire, candidate.model, body, asked)
+        answer = answer_context(self.request, candidate, wire, services, asked=asked, body=body)
+        if asked is not None and asked.losses:
+            log.debug("translation.loss", request_id=self.execution.request_id, losses=[str(x) for x in asked.losses])
         return Prepared(
             candidate=candidate,
             wire=wire,
             headers=headers,
             original=body,
-            body=await self._think(wire, candidate, await self._translate(wire, candidate.model, body)),
+            body=await self._think(wire, candidate, pieces),
+            asked=asked,
+            answer=answer,
         )
 
     async def _think(self, wire: Wire, candidate: Candidate, pieces: tuple[bytes, ...]) -> tuple[bytes, ...]:
@@ -513,18 +528,21 @@ class Run:
         body: bytes | None = await ask(entry, call, self.trace)
         return (body,) if body else pieces
 
-    async def _translate(self, wire: Wire, model: str, body: bytes) -> tuple[bytes, ...]:
+    async def _translate(self, wire: Wire, model: str, body: bytes, asked: Context | None) -> tuple[bytes, ...]:
         """plugin-abi 6.3. Bytes stay bytes: only the model's name is spliced, and only if it differs."""
         source, target = self.request.format, wire.input
         if not wire.native and source == target:
             return (body,)  # a plugin's executor is told the model beside the body (plugin-abi 4.7.2)
         pieces: tuple[bytes, ...] = (body,)
-        if source in FORMATS_WITH_MODEL_IN_BODY and model != self.request.model:
+        if asked is not None:
+            await trio.lowlevel.checkpoint()
+            pieces = (translate_request(body, asked),)
+        elif source in FORMATS_WITH_MODEL_IN_BODY and model != self.request.model:
             pieces = splice_model(body, model)
         normalizers = self.plan.of(StageKind.REQUEST_NORMALIZE)
-        native = (source, target) in NATIVE_IDENTITY
+        native = asked is not None or (source, target) in NATIVE_IDENTITY
         translators = () if native else self.plan.of(StageKind.REQUEST_TRANSLATE)
-        same_wire = (source, target) in SAME_WIRE
+        same_wire = asked is not None or (source, target) in SAME_WIRE
         if not same_wire and not translators:
             raise NoTranslator(source=source, target=target, model=self.request.model)
         if not normalizers and not translators:
@@ -549,8 +567,9 @@ class Run:
             plan=self.plan,
             trace=self.trace,
             source=prepared.wire.output,
-            target=self.request.format,
+            target=self.request.answer_format,
             native=prepared.wire.native,
+            translation=prepared.answer,
             model=prepared.candidate.model,
             requested_model=self.request.model,
             request_headers=http.to_map(prepared.headers),
@@ -563,7 +582,7 @@ class Run:
 
     async def _full(self, prepared: Prepared, upstream_headers: RawHeaders, body: bytes) -> Answer:
         current: HeaderMap | None = None
-        if self._has(*FULL_RESPONSE_STAGES):
+        if prepared.answer is not None or self._has(*FULL_RESPONSE_STAGES):
             context = self._context(prepared)
             body = await transform_full(context, body)
             current = http.to_map(upstream_headers)
@@ -590,7 +609,7 @@ class Run:
     async def _streamed(self, prepared: Prepared, upstream: UpstreamAnswer, account: AttemptAccount | None) -> Answer:
         stages: ChunkStages | None = None
         wire, units = prepared.wire, False
-        if not wire.native or self._has(*CHUNK_STAGES):
+        if not wire.native or prepared.answer is not None or self._has(*CHUNK_STAGES):
             context = self._context(prepared)
             units = context.units
             stages = ChunkStages(context, headers=http.to_map(upstream.headers))
@@ -604,6 +623,7 @@ class Run:
             exchange=self.exchange,
             stages=stages,
             source=wire.output,
+            translated=prepared.answer is not None,
             account=account,
             credential=prepared.candidate.credential,
         )
@@ -620,9 +640,13 @@ class Run:
         body: bytes = b"",
         stream: AnswerStream | None = None,
     ) -> Answer:
+        headers = client_headers(upstream_headers, current, passthrough=self.services.passthrough_headers)
+        asked = prepared.asked
+        if asked is not None and asked.losses and asked.settings.report_losses:
+            headers = (*headers, (b"x-cpa-loss", loss_header(asked)))
         return Answer(
-            format=self.request.format,
-            headers=client_headers(upstream_headers, current, passthrough=self.services.passthrough_headers),
+            format=self.request.answer_format,
+            headers=headers,
             credential=prepared.candidate.credential,
             body=body,
             stream=stream,

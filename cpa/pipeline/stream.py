@@ -10,11 +10,13 @@ from collections.abc import Iterable
 
 import attrs
 
+from cpa.errors import UpstreamStreamError
 from cpa.formats import headers as http
 from cpa.formats.headers import HeaderMap
 from cpa.formats.names import SAME_WIRE, Format
 from cpa.formats.units import (
     end_frame,
+    ends_stream,
     frame_unit,
     from_provider_units,
     provider_end_unit,
@@ -31,6 +33,8 @@ from cpa.pipeline.stage import (
     TransformCall,
 )
 from cpa.pipeline.trace import Trace
+from cpa.translation.context import Context
+from cpa.translation.registry import StreamSession, translate_full
 from cpa.types import Execution
 
 HISTORY_CHUNKS = 64
@@ -67,6 +71,7 @@ class AnswerContext:
     Attributes:
       source: the provider's protocol; a plugin's need not be known. ``target``: the client's.
       native: see `cpa.types.Wire`.
+      translation: what translates the answer natively; None where its bytes will do, or plugins have to.
       original_request: the client's body after interception; ``request_body``: what the provider got.
     """
 
@@ -76,6 +81,7 @@ class AnswerContext:
     source: str
     target: Format
     native: bool
+    translation: Context | None
     model: str
     requested_model: str
     request_headers: HeaderMap
@@ -125,7 +131,8 @@ class ChunkStages:
         self.headers = headers
         # A streamed answer from a Claude credential to a Claude client never meets the transforms (plugin-abi 6.4).
         bypassed = context.untouched or (context.source == Format.CLAUDE and context.target is Format.CLAUDE)
-        self._native = bypassed or (context.target, context.source) in NATIVE_IDENTITY
+        self._session = None if context.translation is None else StreamSession(context.translation)
+        self._native = bypassed or self._session is not None or (context.target, context.source) in NATIVE_IDENTITY
         of = context.plan.of
         self._before: tuple[Registration, ...] = () if bypassed else of(StageKind.RESPONSE_NORMALIZE_BEFORE)
         self._translators: tuple[Registration, ...] = () if self._native else of(StageKind.RESPONSE_TRANSLATE)
@@ -135,7 +142,18 @@ class ChunkStages:
     @property
     def idle(self) -> bool:
         """No stage wants to see this stream: its events may pass as bytes."""
-        return self._native and not self._units and not (self._before or self._after or self._interceptors)
+        translated = self._units or self._session is not None
+        return self._native and not translated and not (self._before or self._after or self._interceptors)
+
+    @property
+    def ended(self) -> bool:
+        """The client has all that it will get, whatever the provider still sends."""
+        return self._session is not None and self._session.ended
+
+    @property
+    def next_sequence(self) -> int | None:
+        """Number of the next event of a Responses stream that we write; None where the provider writes it."""
+        return None if self._session is None else self._session.next_sequence
 
     async def feed(self, block: bytes) -> bytes:
         """Frames for the client from the provider's whole events in *block*; empty when all were dropped.
@@ -143,6 +161,8 @@ class ChunkStages:
         From a plugin's executor, *block* is one unit.
         """
         source, target = self._context.source, self._context.target
+        if self._session is not None:
+            return await self._translated(self._session, block)
         if self._units:
             return await self._deliver([block if self._native else await self._translate(block)])
         if not self._native:
@@ -151,8 +171,36 @@ class ChunkStages:
             block = from_provider_units(source, [await self._normalize(unit) for unit in provider_units(source, block)])
         return await self._deliver(to_units(target, block))
 
+    async def _translated(self, session: StreamSession, block: bytes) -> bytes:
+        """Frames by native translation. Raises: UpstreamStreamError for an error that only the translator sees."""
+        if self._units:
+            frames = session.feed_unit(await self._normalize(block) if self._before else block)
+        elif self._before:
+            units = [await self._normalize(unit) for unit in provider_units(self._context.source, block)]
+            frames = session.feed(from_provider_units(self._context.source, units))
+        else:
+            frames = session.feed(block)
+        if session.error is not None:
+            error = session.error
+            raise UpstreamStreamError(error.message, status=error.status, code=error.code, frame=b"")
+        return await self._client_side(frames)
+
+    async def _client_side(self, frames: bytes) -> bytes:
+        """Frames that a translator made, after the client-side stages."""
+        if not frames or not (self._after or self._interceptors):
+            return frames
+        end = end_frame(self._context.target) if ends_stream(self._context.target, frames) else b""
+        return await self._deliver(to_units(self._context.target, frames)) + end
+
     async def finish(self) -> bytes:
         """The last frames of a clean end, with the client's own end mark."""
+        if self._session is not None:
+            frames = await self._client_side(self._session.finish())
+            if self._session.error is not None:
+                error = self._session.error
+                raise UpstreamStreamError(error.message, status=error.status, code=error.code, frame=b"")
+            await self.open()
+            return frames
         end = provider_end_unit(self._context.source, units=self._units)
         frames = b""
         if end is not None and not self._native:
@@ -237,7 +285,9 @@ async def transform_full(context: AnswerContext, body: bytes) -> bytes:
     if context.untouched:
         return body
     body = await fold_body(of(StageKind.RESPONSE_NORMALIZE_BEFORE), context.transform(body, stream=False), trace)
-    if (context.target, context.source) not in NATIVE_IDENTITY:
+    if context.translation is not None:
+        body = translate_full(body, context.translation)
+    elif (context.target, context.source) not in NATIVE_IDENTITY:
         translated = await first_body(of(StageKind.RESPONSE_TRANSLATE), context.transform(body, stream=False), trace)
         body = translated or body
     return await fold_body(of(StageKind.RESPONSE_NORMALIZE_AFTER), context.transform(body, stream=False), trace)

@@ -269,7 +269,7 @@ class ModelCall:
     def _frame_context(self) -> FrameContext:
         named = (self.head.header(b"user-agent") + b" " + self.head.header(b"originator")).decode("latin-1").lower()
         return FrameContext(
-            sequence_number=self._stream.reader.next_sequence() if self._stream is not None else 0,
+            sequence_number=self._stream.next_sequence() if self._stream is not None else 0,
             codex_client=any(client in named for client in CODEX_CLIENTS),
         )
 

@@ -160,6 +160,18 @@ async def test_the_directory_is_the_hosts_until_the_plugin_changes_its_own(worke
     assert os.getcwd() == here
 
 
+async def test_the_management_password_stays_here(
+    worker: Harness, library: Compiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plugin in a process of its own gets the rest of the environment only."""
+    monkeypatch.setenv("MANAGEMENT_PASSWORD", "open-sesame")
+    monkeypatch.setenv("ACME_KEY", "for-the-plugin")
+    async with worker(library("behave")) as acme:
+        environment = Path(f"/proc/{acme.pid}/environ").read_bytes()
+        assert b"ACME_KEY=for-the-plugin" in environment
+        assert b"open-sesame" not in environment
+
+
 async def test_the_command_line_is_what_plugins_expect(worker: Harness, library: Compiler) -> None:
     """They look for ``-config`` in it."""
     async with worker(library("behave")) as acme:

@@ -33,6 +33,7 @@ ACCEPTED_AND_IGNORED = {
 
 SHARED_NAMES = {
     *("weight", "image", "thinking", "enabled", "url", "auth_dir", "payload", "strategy", "strict", "backend"),
+    "oauth_model_alias",  # plugins are told of it
 }
 """Names of listed keys that other things bear too, or that are read without an effect on what they stand for."""
 
@@ -61,10 +62,10 @@ def test_the_warning_names_line_key_and_part() -> None:
 
 
 def test_what_a_key_does_all_the_same_is_said() -> None:
-    """auth-dir is where logs are kept, and what plugins see."""
+    """auth-dir is where logs are kept, and whatever plugins have to do with."""
     assert warnings("auth-dir: /var/lib/cpa\n") == [
         "c.yaml:1: auth-dir: accepted, but has no effect in this version except on where logs are kept, "
-        "and on what plugins read and write there (comes with credentials and scheduling)"
+        "and on credentials of plugins (comes with credentials and scheduling)"
     ]
 
 
@@ -93,7 +94,7 @@ openai-compatibility:
       - {api-key: k, weight: 0}
 interactions-api-key:
   - {api-key: a, weight: 4}
-oauth-excluded-models: {vertex: [x]}
+oauth-model-alias: {vertex: [{name: x, alias: y}]}
 payload:
   filter: [{models: [{name: a}], params: [x]}]
   override: [{models: [{name: a}], params: {x: 1}}]
@@ -110,7 +111,7 @@ state: {backend: redis, url: "redis://h"}
         (15, "claude-api-key[1].models[1].thinking"),
         (20, "openai-compatibility[0].api-key-entries[0].weight"),
         (21, "interactions-api-key"),
-        (23, "oauth-excluded-models"),
+        (23, "oauth-model-alias"),
         (24, "payload"),
         (28, "pipeline.chains"),
         (30, "state.backend"),

@@ -16,7 +16,7 @@ import trio
 
 from cpa.config import watch
 from cpa.config.load import digest_of, load_config
-from cpa.config.watch import reload, watch_config
+from cpa.config.watch import reload, watch_config, watch_files
 from cpa.errors import ConfigError
 
 PATIENCE_S = 10
@@ -272,3 +272,50 @@ async def test_reload(path: Path) -> None:
     remove(path)
     with pytest.raises(ConfigError, match="expected a readable file"):
         await reload(path, loaded)
+
+
+# -- folders --
+
+
+@asynccontextmanager
+async def watching_files(directory: Path) -> AsyncIterator[trio.MemoryReceiveChannel[None]]:
+    """Says when files of the folder may have changed."""
+    send, receive = trio.open_memory_channel[None](64)
+
+    async def seen() -> None:
+        await trio.lowlevel.checkpoint()
+        send.send_nowait(None)
+
+    with trio.fail_after(PATIENCE_S):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(partial(watch_files, directory, suffix=".json", on_change=seen))
+            yield receive
+            nursery.cancel_scope.cancel()
+
+
+async def test_new_changed_and_removed_files_of_a_folder_are_noticed(tmp_path: Path) -> None:
+    """Each by itself; others are nobody's business."""
+    async with watching_files(tmp_path) as changes:
+        for step in (write, replace):
+            step(tmp_path / "a.JSON", step.__name__.encode())
+            await changes.receive()
+        (tmp_path / "logs").mkdir()
+        write(tmp_path / "notes.txt", b"x")
+        with trio.move_on_after(4 * watch.DEBOUNCE_S):
+            await changes.receive()
+            raise AssertionError("nothing concerned us")
+        remove(tmp_path / "a.JSON")
+        await changes.receive()
+
+
+async def test_a_folder_without_notifications_is_polled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that is not there yet, and one that vanishes."""
+    monkeypatch.setattr(watch, "POLL_S", 0.05)
+    folder = tmp_path / "later"
+    async with watching_files(folder) as changes:
+        folder.mkdir()
+        write(folder / "a.json", b"{}")
+        await changes.receive()
+        remove(folder / "a.json")
+        folder.rmdir()
+        await changes.receive()

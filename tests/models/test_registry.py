@@ -2,20 +2,24 @@
 
 import json
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cpa.config.load import parse_config
+from cpa.config.schema import ModelEntry
 from cpa.credentials.from_config import credentials_from_config
+from cpa.credentials.model import FROM_FILE, Credential
 from cpa.errors import NoCredential, UnknownModel
-from cpa.formats.models import claude_list, gemini_model, openai_list
+from cpa.formats.models import ModelCard, claude_list, gemini_model, openai_list
 from cpa.formats.names import Format
 from cpa.models.catalogue import catalogue
+from cpa.models.plugins import PluginModels
 from cpa.models.registry import ModelRegistry, excluded
 from cpa.testing.fakes import FakeAnswer, FakeExecutor
-from cpa.types import Candidate, ModelResolver
+from cpa.types import Candidate, ModelResolver, PluginId
 
 EXECUTOR = FakeExecutor(format=Format.OPENAI, answer=lambda call: FakeAnswer(()))
 
@@ -403,3 +407,106 @@ def test_a_name_that_several_credentials_serve_is_listed_once() -> None:
         + "]"
     )
     assert [card.display_name for card in models.cards] == ["First"]
+
+
+# -- plugins --
+
+
+def plugin_models(*names: str, provider: str = "acme", **fields: Any) -> PluginModels:
+    """Models of plugin ``plug``."""
+    cards = tuple(ModelCard(id=name) for name in names)
+    return PluginModels(plugin_id=PluginId("plug"), provider=provider, cards=cards, **fields)
+
+
+def account(name: str, provider: str = "acme", **fields: Any) -> Credential:
+    """A credential from a file."""
+    return Credential(id=name, provider=provider, label=name, source=FROM_FILE, **fields)
+
+
+def of_plugins(credentials: Iterable[Credential], *groups: PluginModels, **options: Any) -> ModelRegistry:
+    """A registry in which *acme* and *claude* have executors."""
+    executors = dict.fromkeys(("acme", "claude"), EXECUTOR)
+    return ModelRegistry(credentials, executors, plugin_models=groups, **options)
+
+
+def test_added_models_are_served_by_every_credential_of_the_provider() -> None:
+    """Beside the catalogue or the operator's list, native or not."""
+    key = Credential(id="k", provider="claude", label="k", models=(ModelEntry(name="mine"),))
+    found = of_plugins([key, account("a")], plugin_models("extra", provider="claude"), plugin_models("own"))
+    assert {card.id for card in found.cards} == {"mine", "extra", "own"}
+    assert [candidate.credential.id for candidate in found.resolve("extra")] == ["k"]
+    assert [candidate.credential.id for candidate in found.resolve("own")] == ["a"]
+
+
+def test_models_of_one_credential_are_its_own_and_all_that_it_has() -> None:
+    """In place of the catalogue, also when there are none of them."""
+    one, two = account("one", "claude"), account("two", "claude")
+    found = of_plugins(
+        [one, two],
+        plugin_models("pro", provider="claude", credential_id="one"),
+        plugin_models(provider="claude", credential_id="two"),
+    )
+    assert {card.id for card in found.cards} == {"pro"}
+    assert [candidate.credential for candidate in found.resolve("pro")] == [one]
+
+
+def test_claimed_models_are_listed_before_anybody_can_pay() -> None:
+    """Whoever asks for one is told what is missing (proxy 4.1)."""
+    found = of_plugins([], plugin_models("acme-1", claimed=True))
+    assert [card.id for card in found.cards] == ["acme-1"]
+    assert found.providers() == ()
+    with pytest.raises(NoCredential) as caught:
+        found.resolve("acme-1")
+    assert caught.value.message == "auth_not_found: no auth available (providers=acme, model=acme-1)"
+    with pytest.raises(UnknownModel):
+        found.resolve("auto")
+
+
+def test_claimed_models_need_a_usable_credential() -> None:
+    """A disabled one keeps them in the list, an able one serves them."""
+    group = plugin_models("acme-1", claimed=True, direct=True)
+    found = of_plugins([account("a", disabled=True)], group)
+    with pytest.raises(NoCredential):
+        found.resolve("acme-1")
+    able = account("b")
+    (candidate,) = of_plugins([account("a", disabled=True), able], group).resolve("acme-1")
+    assert candidate.credential is able
+
+
+def test_a_plugin_that_wants_no_credential_gets_none() -> None:
+    """As long as its provider has none at all."""
+    found = of_plugins([], plugin_models("acme-1", claimed=True, direct=True), created_unix=7)
+    (candidate,) = found.resolve("acme-1")
+    assert candidate.credential.anonymous
+    assert (candidate.credential.provider, candidate.credential.label, candidate.model) == ("acme", "plug", "acme-1")
+    assert found.providers() == ("acme",)
+    card = found.card("acme-1")
+    assert card is not None
+    assert (card.owned_by, card.created) == ("plug", 7)
+    assert found.resolve("acme-1", provider="acme") == (candidate,)
+
+
+def test_what_nobody_executes_is_not_listed() -> None:
+    """The plugin that claims it is just gone."""
+    assert of_plugins([account("z", "other")], plugin_models("m", provider="other", claimed=True)).cards == ()
+
+
+def test_prefixes_and_exclusions_hold_for_models_of_plugins() -> None:
+    """The file's own, and the operator's for all files of a provider."""
+    files = [account("a", prefix="team", excluded_models=("hidden-*",)), account("b")]
+    group = plugin_models("m", "hidden-1", "secret", claimed=True)
+    found = of_plugins(files, group, excluded_by_provider={"acme": ("secret",)})
+    assert {card.id for card in found.cards} == {"m", "team/m", "hidden-1"}
+    assert [candidate.credential.id for candidate in found.resolve("hidden-1")] == ["b"]
+    forced = of_plugins(files[:1], group, force_prefix=True)
+    assert {card.id for card in forced.cards} == {"team/m", "team/secret"}
+    unpaid = of_plugins([], group, excluded_by_provider={"acme": ("secret",)})
+    assert {card.id for card in unpaid.cards} == {"m", "hidden-1"}
+
+
+def test_exclusions_for_files_leave_configured_keys_alone() -> None:
+    """They have lists of their own."""
+    key = Credential(id="k", provider="claude", label="k", models=(ModelEntry(name="m"),))
+    found = of_plugins([key, account("f", "claude")], excluded_by_provider={"claude": ("*",)})
+    assert [candidate.credential for candidate in found.resolve("m")] == [key]
+    assert {card.id for card in found.cards} == {"m"}

@@ -4,13 +4,15 @@ import re
 from typing import Final
 from urllib.parse import parse_qs
 
-from cpa.formats.json import JsonError, decode
+from cpa.formats.json import decode
 from cpa.host.logins import LoginError, LoginStatus, is_state
 from cpa.host.management import MANAGEMENT
 from cpa.server.management.calls import Answer, ManagementCall, error_answer, json_answer
 from cpa.server.management.plugin_list import NO_HOST
+from cpa.types import JsonValue
 
 CALLBACK: Final = f"{MANAGEMENT}/oauth-callback"
+MAX_FORM_FIELDS: Final = 32
 _AUTH_URL = re.compile(re.escape(MANAGEMENT) + r"/(?P<provider>[a-z0-9-]+)-auth-url")
 _PAGE_HEADERS: Final = (
     (b"content-type", b"text/html; charset=utf-8"),
@@ -85,16 +87,14 @@ async def callback(call: ManagementCall) -> Answer:
 
 def _body_members(call: ManagementCall) -> dict[str, str]:
     """Those of a JSON object or of a form, as far as they are there and texts."""
-    if call.head.header(b"content-type").startswith(b"application/x-www-form-urlencoded"):
-        members: object = {
-            name: values[0]
-            for name, values in parse_qs(call.body.decode("utf-8", "replace"), max_num_fields=32).items()
-        }
-    else:
-        try:
-            members = decode(call.body) if call.body else {}
-        except JsonError:
-            members = {}
+    try:
+        if call.head.header(b"content-type").startswith(b"application/x-www-form-urlencoded"):
+            form = parse_qs(call.body.decode("utf-8", "replace"), max_num_fields=MAX_FORM_FIELDS)
+            members: JsonValue = {name: values[0] for name, values in form.items()}
+        else:
+            members = decode(call.body)
+    except ValueError:  # JsonError is one
+        return {}
     if not isinstance(members, dict):
         return {}
     found = {name: members.get(name) for name in ("code", "state", "error")}

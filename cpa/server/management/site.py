@@ -49,14 +49,18 @@ FOREIGN_HOST: Final = text_answer(
 )
 
 
+_BELOW: Final = f"{MANAGEMENT}/"
+_SERVED: Final = (_BELOW, f"{RESOURCES}/")
+
+
 def is_management(path: str) -> bool:
-    """Whether *path* is the management API's, which is closed to pages of other sites."""
-    return path == MANAGEMENT or path.startswith(f"{MANAGEMENT}/")
+    """Whether *path* is the management API's."""
+    return path.startswith(_BELOW) or path == MANAGEMENT
 
 
 def is_served(path: str) -> bool:
-    """Whether `ManagementSite` serves *path*."""
-    return is_management(path) or path.startswith(f"{RESOURCES}/")
+    """Whether `ManagementSite` serves *path*, which then is closed to pages of other sites. Asked for every request."""
+    return path.startswith(_SERVED) or path == MANAGEMENT
 
 
 @attrs.define(kw_only=True, eq=False)

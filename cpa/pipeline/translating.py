@@ -1,0 +1,88 @@
+"""How the pipeline uses translation: one context per attempt, made where protocols differ (translation.md)."""
+
+from collections.abc import Callable
+from contextlib import suppress
+
+import attrs
+
+from cpa.errors import RequestError
+from cpa.formats.names import Format, translates
+from cpa.pipeline.exchange import ModelRequest
+from cpa.translation.context import Context, Signatures, StoredResponses, TranslationSettings
+from cpa.translation.profile import ModelProfile, default_profile
+from cpa.translation.registry import spoke
+from cpa.types import Candidate, Wire
+
+MAX_LOSS_HEADER_BYTES = 4096
+"""Of ``X-CPA-Loss``; proxies in front of us cut off headers of 8 KB."""
+
+
+def plain_profile(candidate: Candidate, provider: Format) -> ModelProfile:
+    """A `TranslationServices.profile_of` that knows no models."""
+    return default_profile(provider)
+
+
+@attrs.frozen(kw_only=True)
+class TranslationServices:
+    """What translation needs beside the bodies.
+
+    Attributes:
+      profile_of: what a candidate's model takes.
+      signatures, responses: stores of one tenant, by the client's principal; None = none.
+    """
+
+    settings: TranslationSettings = attrs.field(factory=TranslationSettings)
+    profile_of: Callable[[Candidate, Format], ModelProfile] = plain_profile
+    signatures: Callable[[str], Signatures | None] = lambda principal: None
+    responses: Callable[[str], StoredResponses | None] = lambda principal: None
+
+
+def request_context(
+    request: ModelRequest, candidate: Candidate, wire: Wire, services: TranslationServices
+) -> Context | None:
+    """What translates *request* for *candidate*; None where its bytes will do, or nothing but a plugin can."""
+    if not translates(request.format, wire.input):
+        return None
+    return _context(request, candidate, Format(wire.input), services)
+
+
+def answer_context(
+    request: ModelRequest,
+    candidate: Candidate,
+    wire: Wire,
+    services: TranslationServices,
+    *,
+    asked: Context | None,
+    body: bytes,
+) -> Context | None:
+    """What translates the answer, likewise. *asked*: what has translated the request; *body*: the client's."""
+    if not translates(request.answer_format, wire.output):
+        return None
+    if asked is not None:
+        return attrs.evolve(asked, client=request.answer_format, provider=Format(wire.output))
+    made = _context(request, candidate, Format(wire.output), services)
+    # Answers repeat, and map back, what the request said; one that cannot be read has nothing to repeat.
+    with suppress(RequestError):
+        made.request = spoke(request.format).parse_request(body, made)
+    made.losses.clear()
+    return attrs.evolve(made, client=request.answer_format)
+
+
+def _context(request: ModelRequest, candidate: Candidate, provider: Format, services: TranslationServices) -> Context:
+    return Context(
+        client=request.format,
+        provider=provider,
+        client_model=request.model,
+        model=candidate.model,
+        stream=request.stream,
+        profile=services.profile_of(candidate, provider),
+        settings=services.settings,
+        signatures=services.signatures(request.principal),
+        responses=services.responses(request.principal),
+    )
+
+
+def loss_header(context: Context) -> bytes:
+    """``X-CPA-Loss``: paths and what became of them, in ASCII, bounded."""
+    text = "; ".join(dict.fromkeys(str(loss) for loss in context.losses))
+    return text.encode("ascii", "replace").replace(b"\r", b" ").replace(b"\n", b" ")[:MAX_LOSS_HEADER_BYTES]

@@ -1,0 +1,1 @@
+"""Protocol translation: every protocol to and from one intermediate representation (translation.md)."""

@@ -1,0 +1,133 @@
+"""The one door to translation: requests, whole answers, streams, between any two protocols (translation 1.1)."""
+
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from typing import Final
+
+from cpa.formats.names import Format
+from cpa.formats.sse import event_data, parse_event, split_events
+from cpa.translation.context import Context
+from cpa.translation.filters import StopGuard
+from cpa.translation.ir import End, Err, IREvent
+from cpa.translation.loss import StrictLoss
+from cpa.translation.normalizer import Normalizer
+from cpa.translation.spoke import Spoke
+
+_PACKAGES: Final = {
+    Format.OPENAI: "chat",
+    Format.OPENAI_RESPONSE: "responses",
+    Format.CODEX: "responses",
+    Format.CLAUDE: "claude",
+    Format.GEMINI: "gemini",
+}
+
+
+@cache
+def spoke(fmt: Format) -> Spoke:
+    """The protocol *fmt*; loaded when it is first needed, as most exchanges are not translated."""
+    found: Spoke = import_module(f"cpa.translation.{_PACKAGES[fmt]}").SPOKE
+    return found
+
+
+def translate_request(body: bytes, ctx: Context) -> bytes:
+    """A client's request as its provider reads it; *ctx* learns what the answer's translation needs.
+
+    Raises: MalformedRequest, Untranslatable; StrictLoss when something was lost and ``translation.strict`` is on.
+    """
+    request = spoke(ctx.client).parse_request(body, ctx)
+    ctx.request = request
+    translated = spoke(ctx.provider).emit_request(request, ctx)
+    if ctx.settings.strict and ctx.losses:
+        raise StrictLoss(tuple(ctx.losses))
+    return translated
+
+
+def translate_full(body: bytes, ctx: Context) -> bytes:
+    """A provider's whole answer as the client reads it. Raises: UpstreamProtocolError."""
+    normalizer = Normalizer(ctx)
+    events = normalizer.feed(spoke(ctx.provider).parse_full(body, ctx))
+    events += normalizer.finish()
+    guard = _guard(ctx)
+    if guard is not None:
+        events = [passed for event in events for passed in guard.feed(event)]
+    return spoke(ctx.client).emit_full(events, ctx)
+
+
+class StreamSession:
+    """One stream on its way from a provider's protocol to the client's.
+
+    Attributes:
+      ended: the client has all that it will get; what the provider still sends is of no interest (a stop sequence was
+        found on its behalf).
+      error: the provider reported one inside its stream.
+    """
+
+    __slots__ = ("_emitter", "_guard", "_normalizer", "_parser", "ended", "error")
+
+    def __init__(self, ctx: Context) -> None:
+        self._parser = spoke(ctx.provider).open_parser(ctx)
+        self._normalizer = Normalizer(ctx)
+        self._guard = _guard(ctx)
+        self._emitter = spoke(ctx.client).open_emitter(ctx)
+        self.ended = False
+        self.error: Err | None = None
+
+    @property
+    def next_sequence(self) -> int:
+        """`sequence_number` of the next event of a Responses stream; 0 elsewhere."""
+        number: int = getattr(self._emitter, "next_sequence", 0)
+        return number
+
+    def feed(self, block: bytes) -> bytes:
+        """Wire bytes for the client from *block*, whole events of the provider."""
+        out = b""
+        for event in split_events(block):
+            data = event_data(event)
+            if data is not None and data.strip():
+                # Names are looked for only where they mean something: parsing lines costs more than all the rest.
+                name = parse_event(event).event if not event.startswith(b"data:") else ""
+                out += self._pass(self._parser.feed(name, data))
+        return out
+
+    def feed_unit(self, unit: bytes) -> bytes:
+        """The same for one unit of a plugin's executor: JSON with or without its framing (plugin-abi 6.16)."""
+        if unit.lstrip()[:1] in (b"{", b"["):
+            return self._pass(self._parser.feed("", unit))
+        return self.feed(unit)
+
+    def finish(self) -> bytes:
+        """The provider's stream has ended cleanly: what is left for the client, its end mark included."""
+        return self._pass([*self._parser.finish()], last=True)
+
+    def _pass(self, events: list[IREvent], *, last: bool = False) -> bytes:
+        if self.ended:
+            return b""
+        normal = self._normalizer.feed(events)
+        if last:
+            normal += self._normalizer.finish()
+        out = b""
+        emit: Callable[[IREvent], bytes] = self._emitter.feed
+        for event in normal if self._guard is None else (e for found in normal for e in self._guarded(found)):
+            if isinstance(event, Err):
+                # How errors look depends on whether anything was sent, which whoever writes to the client knows.
+                self.error = event
+                self.ended = True
+                break
+            out += emit(event)
+            if isinstance(event, End):
+                self.ended = True
+                break
+        return out
+
+    def _guarded(self, event: IREvent) -> list[IREvent]:
+        assert self._guard is not None
+        return self._guard.feed(event)
+
+
+def _guard(ctx: Context) -> StopGuard | None:
+    """Providers without stop sequences get them from us (translation 2.4)."""
+    if ctx.provider not in (Format.OPENAI_RESPONSE, Format.CODEX) or ctx.request is None:
+        return None
+    stops = [stop for stop in ctx.request.sampling.stop if stop]
+    return StopGuard(stops) if stops else None

@@ -1,0 +1,312 @@
+"""What all schema rules share: where schemas stand inside a schema, references, hints, limits (2.5a).
+
+Only schema positions are walked: a property that is *named* ``type`` or ``default`` is the user's. What stands under
+``enum``, ``const``, ``default`` and ``examples`` is data.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Final, TypeAlias
+from urllib.parse import unquote
+
+from cpa.formats.json import JsonError, decode, encode
+from cpa.types import JsonValue
+
+Schema: TypeAlias = dict[str, JsonValue]
+"""A schema that is an object; only nested ones may be booleans."""
+
+MAX_DEPTH: Final = 64
+MAX_NODES: Final = 20_000
+"""Schemas in one schema, as it comes and as it goes (references are copied). Real tools have hundreds."""
+MAX_HINT_CHARS: Final = 300
+"""Of one constraint told as text; a longer one would tell the model little."""
+
+MAPS: Final = frozenset({"properties", "$defs", "definitions", "patternProperties", "dependentSchemas"})
+ONES: Final = frozenset(
+    {
+        "items",
+        "additionalItems",
+        "additionalProperties",
+        "not",
+        "if",
+        "then",
+        "else",
+        "contains",
+        "propertyNames",
+        "unevaluatedItems",
+        "unevaluatedProperties",
+    }
+)
+LISTS: Final = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
+TYPES: Final = frozenset({"string", "number", "integer", "boolean", "object", "array", "null"})
+
+
+class SchemaTooBig(Exception):
+    """Deeper or larger than the limits: the schema is to be passed as it is."""
+
+
+class Budget:
+    """How many more schemas may be written."""
+
+    def __init__(self) -> None:
+        self._left = MAX_NODES
+
+    def spend(self) -> None:
+        """One more. Raises: SchemaTooBig."""
+        self._left -= 1
+        if self._left < 0:
+            raise SchemaTooBig
+
+
+def read(schema: bytes) -> JsonValue:
+    """*schema* decoded; nothing = None. Big integers keep their digits.
+
+    Raises: SchemaTooBig, also for what is no JSON: neither can be cleaned.
+    """
+    if not schema.strip():
+        return None
+    try:
+        value = decode(schema)
+    except JsonError as exc:
+        raise SchemaTooBig from exc
+    measure(value)
+    return value
+
+
+def measure(value: JsonValue) -> None:
+    """Raises: SchemaTooBig when *value* is beyond the limits."""
+    budget = Budget()
+    stack = [(value, 1)]
+    while stack:
+        node, depth = stack.pop()
+        budget.spend()
+        if depth > MAX_DEPTH:
+            raise SchemaTooBig
+        if isinstance(node, dict):
+            stack.extend((child, depth + 1) for _, child in children(node))
+
+
+def children(node: Schema) -> Iterator[tuple[tuple[str, ...], JsonValue]]:
+    """(path, schema) of the schemas directly in *node*, well-formed or not."""
+    for key, value in node.items():
+        if key in MAPS:
+            if isinstance(value, dict):
+                for name, child in value.items():
+                    yield (key, name), child
+        elif key in LISTS or (key == "items" and isinstance(value, list)):
+            if isinstance(value, list):
+                for place, child in enumerate(value):
+                    yield (key, str(place)), child
+        elif key in ONES:
+            yield (key,), value
+
+
+def segments(ref: str) -> list[str] | None:
+    """The unescaped segments of a local JSON pointer, None for any other reference."""
+    if ref == "#":
+        return []
+    if not ref.startswith("#/"):
+        return None
+    return [unquote(part).replace("~1", "/").replace("~0", "~") for part in ref[2:].split("/")]
+
+
+def resolve(root: JsonValue, ref: str) -> Schema | None:
+    """The schema that a local pointer means, None if it means none."""
+    parts = segments(ref)
+    if parts is None:
+        return None
+    found: JsonValue = root
+    place = 0
+    while place < len(parts):
+        if not isinstance(found, dict):
+            return None
+        key = parts[place]
+        inner = found.get(key)
+        if key in MAPS or key in LISTS or (key == "items" and isinstance(inner, list)):
+            place += 1
+            if place == len(parts):
+                return None
+            inner = _member(inner, parts[place])
+        elif key not in ONES:
+            return None
+        found = inner
+        place += 1
+    return found if isinstance(found, dict) else None
+
+
+def _member(inner: JsonValue, key: str) -> JsonValue:
+    if isinstance(inner, dict):
+        return inner.get(key)
+    if isinstance(inner, list) and key.isascii() and key.isdigit() and len(key) < 6 and int(key) < len(inner):
+        return inner[int(key)]
+    return None
+
+
+def renamed(ref: str) -> str:
+    """*ref* after ``definitions`` has become ``$defs``."""
+    return "#/$defs/" + ref.removeprefix("#/definitions/") if ref.startswith("#/definitions/") else ref
+
+
+def ref_name(ref: str) -> str:
+    """What a reference is called."""
+    return ref.rstrip("/#").rpartition("/")[2] or "root"
+
+
+def merge_all_of(root: JsonValue, node: Schema, budget: Budget, seen: tuple[str, ...] = ()) -> Schema:
+    """*node* with the branches of its ``allOf`` in it: properties united (the first wins), ``required`` united, other
+    keywords fill gaps. References of branches are followed, each once on its way."""
+    branches = node.get("allOf")
+    if "allOf" not in node:
+        return node
+    merged = {key: value for key, value in node.items() if key != "allOf"}
+    for branch in branches if isinstance(branches, list) else []:
+        budget.spend()
+        if not isinstance(branch, dict):
+            continue
+        path = seen
+        ref = branch.get("$ref")
+        if isinstance(ref, str):
+            target = None if ref in seen else resolve(root, ref)
+            siblings = {key: value for key, value in branch.items() if key != "$ref"}
+            branch = fill({**siblings}, target) if target is not None else siblings
+            path = (*seen, ref)
+            if isinstance(branch.get("$ref"), str):  # of a reference to a reference: one more step
+                branch = {"allOf": [branch]}
+        if len(path) > MAX_DEPTH:
+            raise SchemaTooBig
+        merged = fill(merged, merge_all_of(root, branch, budget, path))
+    return merged
+
+
+def fill(node: Schema, other: Schema) -> Schema:
+    """*node* with what *other* has and it has not; properties and ``required`` united."""
+    result = dict(node)
+    for key, value in other.items():
+        mine = result.get(key)
+        if key == "properties" and isinstance(mine, dict) and isinstance(value, dict):
+            result[key] = {**mine, **{name: child for name, child in value.items() if name not in mine}}
+        elif key == "required" and isinstance(mine, list) and isinstance(value, list):
+            result[key] = [*mine, *(name for name in value if name not in mine)]
+        elif key not in result:
+            result[key] = value
+    return result
+
+
+def type_names(value: JsonValue) -> list[str]:
+    """The known types in a ``type``, in lower case."""
+    listed = value if isinstance(value, list) else [value]
+    lowered = [name.lower() for name in listed if isinstance(name, str)]
+    return list(dict.fromkeys(name for name in lowered if name in TYPES))
+
+
+def is_number(value: JsonValue) -> bool:
+    """A JSON number; no boolean."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def strings(value: JsonValue) -> list[str]:
+    """The strings of a list, each once; none of anything else."""
+    return list(dict.fromkeys(name for name in value if isinstance(name, str))) if isinstance(value, list) else []
+
+
+def required_names(node: Schema) -> list[str]:
+    """What *node* requires: its list, and properties that say so themselves (draft 3)."""
+    names = strings(node.get("required"))
+    properties = node.get("properties")
+    if isinstance(properties, dict):
+        names += [
+            name
+            for name, child in properties.items()
+            if isinstance(child, dict) and child.get("required") is True and name not in names
+        ]
+    return names
+
+
+# Which keywords say something of values of one type only.
+_OF_TYPE: Final = {
+    "object": (
+        "properties",
+        "required",
+        "additionalProperties",
+        "propertyOrdering",
+        "minProperties",
+        "maxProperties",
+    ),
+    "array": ("items", "prefixItems", "minItems", "maxItems", "uniqueItems", "contains"),
+    "string": ("minLength", "maxLength", "pattern", "format"),
+    "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "format"),
+    "integer": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "format"),
+}
+
+
+def split_types(node: Schema, names: Sequence[str]) -> Schema:
+    """*node*, which takes several types, as ``anyOf`` of schemas that take one each."""
+    moved = {key for name in names for key in _OF_TYPE.get(name, ())}
+    rest = {key: value for key, value in node.items() if key not in moved and key not in ("type", "enum")}
+    branches: list[JsonValue] = []
+    values = node.get("enum")
+    for name in names:
+        branch: Schema = {"type": name}
+        branch.update({key: node[key] for key in _OF_TYPE.get(name, ()) if key in node})
+        if isinstance(values, list):
+            fitting = [value for value in values if type_of(value) == name or (name == "number" and is_number(value))]
+            if not fitting and name != "null":
+                continue  # no value of this type is allowed
+            if name != "null":
+                branch["enum"] = fitting
+        branches.append(branch)
+    return {**rest, "anyOf": branches}
+
+
+def type_of(value: JsonValue) -> str:
+    """The narrowest type of a JSON value."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "boolean"
+        case int():
+            return "integer"
+        case float():
+            return "number"
+        case str():
+            return "string"
+        case list():
+            return "array"
+        case _:
+            return "object"
+
+
+# --- hints -----------------------------------------------------------------------------------------------------------
+
+
+def hint(name: str, value: JsonValue) -> str:
+    """A constraint as text: ``minLength: 1``."""
+    return f"{name}: {_shown(value)}"
+
+
+def hint_allowed(values: Sequence[JsonValue]) -> str:
+    """An enumeration as text."""
+    return _cut("Allowed: " + ", ".join(_shown(value) for value in values[:MAX_HINT_CHARS]))
+
+
+def _shown(value: JsonValue) -> str:
+    return _cut(value if isinstance(value, str) else encode(value).decode())
+
+
+def _cut(text: str) -> str:
+    line = re.sub(r"\s+", " ", text).strip()
+    return line if len(line) <= MAX_HINT_CHARS else line[: MAX_HINT_CHARS - 1] + "…"
+
+
+def with_hints(description: JsonValue, hints: Sequence[str]) -> str:
+    """*description* with *hints* in one parenthesis at its end; those that it has already are not repeated."""
+    text = description if isinstance(description, str) else ""
+    fresh = [each for each in dict.fromkeys(hints) if not _has(text, each)]
+    if not fresh:
+        return text
+    return f"{text} ({'; '.join(fresh)})" if text else f"({'; '.join(fresh)})"
+
+
+def _has(text: str, each: str) -> bool:
+    return any(f"{before}{each}{after}" in text for before in ("(", "; ") for after in (")", "; "))

@@ -1,0 +1,3 @@
+module cpa.test/native
+
+go 1.19
