@@ -18,6 +18,7 @@ BASE = frozenset(
         "cpa.version",
         "cpa.config.schema",
         "cpa.credentials.model",
+        "cpa.translation.profile",
         "cpa.formats.names",
         "cpa.formats.headers",
     }

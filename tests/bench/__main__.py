@@ -8,35 +8,35 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from time import monotonic
 from types import FrameType
 
 import attrs
 import msgspec
 
-from tests.bench import figures, machine, payloads, processes
+from tests.bench import figures, machine, payloads, plugins, processes
+from tests.bench.figures import FORWARDING, Section, Verdict
 from tests.bench.load import Job, LoadError, Outcome
 from tests.bench.machine import Cores
 from tests.bench.processes import FORWARDERS, ROOT, SYSTEMS, Child, Generator
+from tests.bench.record import Record, Samples
 from tests.bench.scenarios import FIGURES, FULL, IDLE, QUICK, SCENARIOS, Scale, Scenario, idle_job
 
 WARM_REQUESTS = 200
 EVENT_TOLERANCE = 0.01
 """The load generator misses the end of an event that a read cuts in two."""
 
-Samples = dict[str, dict[str, list[float]]]
+SECTIONS = (Section(layout=FORWARDING, figures=FIGURES), *plugins.SECTIONS)
 
 
 class Bench:
-    """One run: the processes that live through it, and what was measured so far."""
+    """The forwarding part of a run: the processes that live through it, and what was measured so far."""
 
-    def __init__(self, scale: Scale, cores: Cores, generator: Generator, provider: Child) -> None:
+    def __init__(self, scale: Scale, cores: Cores, generator: Generator, provider: Child, record: Record) -> None:
         self.scale = scale
         self.cores = cores
         self.generator = generator
         self.provider = provider
-        self.samples: Samples = {}
-        self.started = monotonic()
+        self.record = record
 
     def round(self, number: int, ports: dict[str, Child], only: str) -> None:
         """Measure everything once whose name contains *only*; the order of the systems rotates."""
@@ -44,18 +44,18 @@ class Bench:
         for scenario in SCENARIOS:
             if only not in scenario.name:
                 continue
-            self.say(number, scenario.name)
+            self.record.say(scenario.name, number)
             outcomes = {name: self.generator.run(self.job(scenario, ports[name], name)) for name in order}
             check(scenario, outcomes)
             for name, outcome in outcomes.items():
                 for key, value in scenario.values(outcome).items():
                     if outcome.cpu_s or ".cpu" not in key:
-                        self.keep(key, name, value)
+                        self.record.keep(key, name, value)
         if only in IDLE.title:
-            self.say(number, IDLE.title)
+            self.record.say(IDLE.title, number)
             for name in order:
                 if name in FORWARDERS:
-                    self.keep(IDLE.key, name, self.memory(name))
+                    self.record.keep(IDLE.key, name, self.memory(name))
 
     def job(self, scenario: Scenario, child: Child, name: str) -> Job:
         """The scenario's job for one system."""
@@ -70,15 +70,6 @@ class Bench:
             before = machine.memory_kb(child.pid)
             with self.generator.hold(idle_job(child.port, count)):
                 return (machine.memory_kb(child.pid) - before) / count
-
-    def keep(self, key: str, name: str, value: float) -> None:
-        """Remember one value."""
-        self.samples.setdefault(key, {}).setdefault(name, []).append(value)
-
-    def say(self, number: int, what: str) -> None:
-        """One line of progress."""
-        elapsed = monotonic() - self.started
-        print(f"[{elapsed:5.0f} s] round {number + 1} of {self.scale.rounds}: {what}", file=sys.stderr, flush=True)
 
 
 def warm_up(port: int, model: str, *, stream: bool) -> Job:
@@ -99,25 +90,33 @@ def check(scenario: Scenario, outcomes: dict[str, Outcome]) -> None:
 def measure(scale: Scale, only: str = "") -> Samples:
     """A whole run, or the part whose names contain *only*. Raises: LoadError, StartError."""
     cores = machine.pick_cores()
+    record = Record(scale.rounds)
     with ExitStack() as stack:
         provider = stack.enter_context(processes.provider(cores))
         generator = stack.enter_context(processes.generator(cores))
-        ports = {"direct": provider}
+        if any(only in name for name in (*(scenario.name for scenario in SCENARIOS), IDLE.title)):
+            measure_forwarding(Bench(scale, cores, generator, provider, record), only)
+        plugins.measure(scale, cores, generator, provider.port, record, only=only)
+    return record.samples
+
+
+def measure_forwarding(bench: Bench, only: str) -> None:
+    """All rounds of CPA beside other forwarders. Raises: LoadError, StartError."""
+    with ExitStack() as stack:
+        ports = {"direct": bench.provider}
         for name in FORWARDERS:
-            ports[name] = stack.enter_context(processes.system(name, cores, provider.port))
+            ports[name] = stack.enter_context(processes.system(name, bench.cores, bench.provider.port))
         for child in ports.values():
-            generator.run(warm_up(child.port, payloads.SMALL_MODEL, stream=False))
-            generator.run(warm_up(child.port, payloads.BURST_MODEL, stream=True))
-        bench = Bench(scale, cores, generator, provider)
-        for number in range(scale.rounds):
+            bench.generator.run(warm_up(child.port, payloads.SMALL_MODEL, stream=False))
+            bench.generator.run(warm_up(child.port, payloads.BURST_MODEL, stream=True))
+        for number in range(bench.scale.rounds):
             bench.round(number, ports, only)
-        return bench.samples
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one short round, about 40 s: a smoke test, not a result")
+    parser.add_argument("--quick", action="store_true", help="one short round, about 90 s: a smoke test, not a result")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds instead of the usual number")
     parser.add_argument(
         "--only", default="", metavar="TEXT", help="scenarios whose names contain TEXT; writes no result"
@@ -129,19 +128,32 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def measured_sections(samples: Samples) -> list[Section]:
+    """The tables that have something in them."""
+    return [section for each in SECTIONS if (section := each.measured(samples)).figures]
+
+
+def judge(samples: Samples) -> list[Verdict]:
+    """All that has a limit."""
+    return [
+        verdict
+        for section in measured_sections(samples)
+        for verdict in figures.verdicts(section.figures, samples, section.layout)
+    ]
+
+
 def write(path: Path, scale: Scale, samples: Samples, before: dict[str, object]) -> None:
     """The result file."""
-    measured = [figure for figure in FIGURES if figure.key in samples]
     result = {
         "finished": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"),
         "machine": before,
         "rounds": scale.rounds,
-        "acceptance": [
-            {"title": verdict.title, "ratio": figures.significant(verdict.ratio), "limit": verdict.limit}
-            | {"passed": verdict.passed}
-            for verdict in figures.verdicts(measured, samples)
+        "acceptance": [verdict.as_json() for verdict in judge(samples)],
+        "figures": [
+            row
+            for section in measured_sections(samples)
+            for row in figures.as_json(section.figures, samples, section.layout)
         ],
-        "figures": figures.as_json(measured, samples),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
@@ -169,12 +181,13 @@ def main(argv: Sequence[str] | None = None, *, measure: Callable[[Scale, str], S
     except KeyboardInterrupt:
         print("bench: stopped", file=sys.stderr)
         return 130
-    measured = [figure for figure in FIGURES if figure.key in samples]
-    say(figures.table(measured, samples))
-    say()
-    found = figures.verdicts(measured, samples)
+    for section in measured_sections(samples):
+        say(f"### {section.layout.name}")
+        say(figures.table(section.figures, samples, section.layout))
+        say()
+    found = judge(samples)
     for verdict in found:
-        say(str(verdict))
+        say(f"    {verdict}")
     output = options.output or (None if options.quick or options.only else ROOT / "bench" / "results.json")
     if output is not None:
         write(output, scale, samples, before)

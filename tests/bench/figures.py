@@ -12,6 +12,54 @@ Samples = Mapping[str, Mapping[str, Sequence[float]]]
 """Figure key → system → one value per round; added latencies are still whole ones."""
 
 
+@attrs.frozen(kw_only=True)
+class Layout:
+    """What a group of figures compares, and how its table looks.
+
+    Attributes:
+      systems: all that are measured.
+      base: what `Figure.added` is added to.
+      spreads, medians: columns, each the first system's value over the second's; the latter without their range.
+      absolute: columns with the values themselves.
+      judged: whose value has a limit. With *against*, its ratio to that system.
+      control: a pair that ought to be equal. Where its ratio goes beyond the limit, the limit follows: that is noise.
+    """
+
+    name: str
+    systems: tuple[str, ...]
+    base: str
+    spreads: tuple[tuple[str, str], ...]
+    medians: tuple[tuple[str, str], ...] = ()
+    absolute: tuple[str, ...]
+    judged: str
+    against: str = ""
+    control: tuple[str, str] | None = None
+
+
+FORWARDING = Layout(
+    name="Forwarding",
+    systems=SYSTEMS,
+    base="direct",
+    spreads=(("cpa", "direct"), ("cpa", "floor"), ("cpa", "baseline")),
+    medians=(("floor", "baseline"),),
+    absolute=("cpa",),
+    judged="cpa",
+    against="baseline",
+)
+
+
+@attrs.frozen(kw_only=True)
+class Section:
+    """One table."""
+
+    layout: Layout
+    figures: tuple[Figure, ...]
+
+    def measured(self, samples: Samples) -> "Section":
+        """Only the figures that there are values of."""
+        return attrs.evolve(self, figures=tuple(figure for figure in self.figures if figure.key in samples))
+
+
 @attrs.frozen
 class Spread:
     """Median and range of the rounds."""
@@ -36,21 +84,22 @@ def number(value: float) -> str:
     return f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 100 else f"{value:,.0f}"
 
 
-def values_of(figure: Figure, system: str, samples: Samples) -> list[float]:
-    """One value per round; an added latency is the difference to the direct call of the same round."""
+def values_of(figure: Figure, system: str, samples: Samples, layout: Layout = FORWARDING) -> list[float]:
+    """One value per round; an added latency is the difference to the base of the same round."""
     values = list(samples.get(figure.key, {}).get(system, ()))
-    if figure.added and system != "direct":
-        direct = samples[figure.key]["direct"]
-        return [value - base for value, base in zip(values, direct, strict=True)]
+    if figure.added and system != layout.base:
+        base = samples[figure.key][layout.base]
+        return [value - below for value, below in zip(values, base, strict=True)]
     return values
 
 
-def ratio(figure: Figure, system: str, base: str, samples: Samples) -> Spread | None:
+def ratio(figure: Figure, system: str, base: str, samples: Samples, layout: Layout = FORWARDING) -> Spread | None:
     """*system* over *base*, round by round; None where there is nothing to compare.
 
-    An added latency over ``direct`` is a multiple of the whole direct call.
+    An added latency over the layout's base is a multiple of the whole time of that.
     """
-    pairs = list(zip(values_of(figure, system, samples), values_of(figure, base, samples), strict=False))
+    found = (values_of(figure, name, samples, layout) for name in (system, base))
+    pairs = list(zip(*found, strict=False))
     if not pairs or any(below <= 0 for _, below in pairs):
         return None
     return Spread.of(above / below for above, below in pairs)
@@ -58,53 +107,84 @@ def ratio(figure: Figure, system: str, base: str, samples: Samples) -> Spread | 
 
 @attrs.frozen(kw_only=True)
 class Verdict:
-    """One comparison with the acceptance's limit."""
+    """One comparison with the acceptance's limit. *unit* is ``x <system>`` for a ratio."""
 
     title: str
-    ratio: float
+    value: float
+    unit: str
     limit: float
 
     @property
     def passed(self) -> bool:
         """The median is within the limit."""
-        return self.ratio <= self.limit
+        return self.value <= self.limit
 
     def __str__(self) -> str:
         word = "pass" if self.passed else "FAIL"
-        return f"{word}  {self.title}: {self.ratio:.2f} x baseline (limit {self.limit:g})"
+        return f"{word}  {self.title}: {number(self.value)} {self.unit} (limit {round(self.limit, 2):,g})"
+
+    def as_json(self) -> dict[str, object]:
+        """For the result file."""
+        return {
+            "title": self.title,
+            "ratio" if self.unit.startswith("x ") else "value": significant(self.value),
+            "unit": self.unit,
+            "limit": round(self.limit, 4),
+            "passed": self.passed,
+        }
 
 
-def verdicts(figures: Iterable[Figure], samples: Samples) -> list[Verdict]:
+def verdicts(figures: Iterable[Figure], samples: Samples, layout: Layout = FORWARDING) -> list[Verdict]:
     """All comparisons that have a limit."""
-    found = []
-    for figure in figures:
-        against = ratio(figure, "cpa", "baseline", samples) if figure.limit else None
-        if against is not None:
-            found.append(Verdict(title=figure.title, ratio=against.median, limit=figure.limit))
-    return found
+    judged = (verdict_of(figure, samples, layout) for figure in figures if figure.limit)
+    return [verdict for verdict in judged if verdict is not None]
 
 
-def table(figures: Iterable[Figure], samples: Samples) -> str:
-    """Markdown: ratios first, CPA's own value last."""
-    rows = [
-        ["figure", "better", "CPA / direct", "CPA / floor", "CPA / baseline", "floor / baseline", "CPA (absolute)"],
-        ["---", "---", "---:", "---:", "---:", "---:", "---:"],
+def verdict_of(figure: Figure, samples: Samples, layout: Layout) -> Verdict | None:
+    """None without values."""
+    limit = figure.limit
+    if layout.control is not None and (noise := ratio(figure, *layout.control, samples, layout)) is not None:
+        limit = max(limit, noise.high)
+    if layout.against:
+        spread = ratio(figure, layout.judged, layout.against, samples, layout)
+        unit = f"x {layout.against}"
+    else:
+        values = values_of(figure, layout.judged, samples, layout)
+        spread = Spread.of(values) if values else None
+        unit = figure.unit
+    return None if spread is None else Verdict(title=figure.title, value=spread.median, unit=unit, limit=limit)
+
+
+def table(figures: Iterable[Figure], samples: Samples, layout: Layout = FORWARDING) -> str:
+    """Markdown: ratios first, absolute values last."""
+    ratios = [f"{shown(above)} / {shown(below)}" for above, below in (*layout.spreads, *layout.medians)]
+    head = [
+        "figure",
+        "better",
+        *ratios,
+        *(f"{shown(name)}{' (absolute)' if ratios else ''}" for name in layout.absolute),
     ]
+    rows = [head, ["---", "---", *("---:" for _ in head[2:])]]
     for figure in figures:
-        ratios = [ratio(figure, "cpa", base, samples) for base in ("direct", "floor", "baseline")]
-        floor = ratio(figure, "floor", "baseline", samples)
-        own = values_of(figure, "cpa", samples)
+        spreads = [ratio(figure, *pair, samples, layout) for pair in layout.spreads]
+        medians = [ratio(figure, *pair, samples, layout) for pair in layout.medians]
+        values = [values_of(figure, name, samples, layout) for name in layout.absolute]
         rows.append(
             [
                 figure.title,
                 "more" if figure.more else "less",
-                *("" if spread is None else str(spread) for spread in ratios),
-                "" if floor is None else number(floor.median),
-                f"{number(median(own))} {figure.unit}" if own else "",
+                *("" if spread is None else str(spread) for spread in spreads),
+                *("" if spread is None else number(spread.median) for spread in medians),
+                *(f"{number(median(each))} {figure.unit}" if each else "" for each in values),
             ]
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     return "\n".join(line(row, widths) for row in rows)
+
+
+def shown(system: str) -> str:
+    """A system's name in the head of a column."""
+    return "CPA" if system == "cpa" else system
 
 
 def line(row: Sequence[str], widths: Sequence[int]) -> str:
@@ -117,15 +197,15 @@ def line(row: Sequence[str], widths: Sequence[int]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def as_json(figures: Iterable[Figure], samples: Samples) -> list[dict[str, object]]:
+def as_json(figures: Iterable[Figure], samples: Samples, layout: Layout = FORWARDING) -> list[dict[str, object]]:
     """Everything, for the result file."""
     found: list[dict[str, object]] = []
     for figure in figures:
-        values = {name: values_of(figure, name, samples) for name in SYSTEMS}
+        values = {name: values_of(figure, name, samples, layout) for name in layout.systems}
         ratios = {
             f"{name}/{base}": spread
-            for name, base in (("cpa", "direct"), ("cpa", "floor"), ("cpa", "baseline"), ("floor", "baseline"))
-            if (spread := ratio(figure, name, base, samples)) is not None
+            for name, base in (*layout.spreads, *layout.medians)
+            if (spread := ratio(figure, name, base, samples, layout)) is not None
         }
         found.append(
             {

@@ -45,6 +45,31 @@ def memory_kb(pid: int) -> int:
         return field_kb(Path(f"/proc/{pid}/status").read_text(), "VmRSS:")
 
 
+@attrs.frozen(kw_only=True)
+class Memory:
+    """Of a process, in kibibytes; None where the kernel does not tell.
+
+    Attributes:
+      rss: resident, pages shared with others included.
+      pss: shared pages divided by the number of those who share them.
+      uss: what its end would give back.
+    """
+
+    rss: int
+    pss: int | None = None
+    uss: int | None = None
+
+
+def memory_of(pid: int) -> Memory:
+    """All that is known of *pid*."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        private = field_kb(text, "Private_Clean:") + field_kb(text, "Private_Dirty:")
+        return Memory(rss=field_kb(text, "Rss:"), pss=field_kb(text, "Pss:"), uss=private)
+    except (OSError, LookupError):
+        return Memory(rss=field_kb(Path(f"/proc/{pid}/status").read_text(), "VmRSS:"))
+
+
 def field_kb(text: str, name: str) -> int:
     """The number of a ``Name:   123 kB`` line. Raises: LookupError."""
     for line in text.splitlines():

@@ -19,7 +19,13 @@ IDLE_MODEL = "mock-chunks-8-fault-stall-at-2"
 """Sends its opening and one piece, then nothing until the client leaves."""
 IDLE_EVENTS = 2
 BIG_MODEL = f"mock-chunks-{BIG_PIECES}-chunk-bytes-{BIG_PIECE_BYTES}"
-MODELS = (SMALL_MODEL, PACED_MODEL, BURST_MODEL, IDLE_MODEL, BIG_MODEL)
+PLUGIN_CHUNKS = 100
+PLUGIN_PACED_MODEL = f"mock-chunks-{PLUGIN_CHUNKS}-chunk-bytes-24-delay-ms-{CHUNK_PAUSE_MS}"
+PLUGIN_BURST_MODEL = f"mock-chunks-{PLUGIN_CHUNKS}-chunk-bytes-24"
+"""Shorter ones for proxies with plugins, whose chunks take many times as long."""
+PLUGIN_BODY_BYTES = 25_000
+"""For `agent_body`, which then gives 21 KB. Plugins of schema 1 get the request twice with every chunk."""
+MODELS = (SMALL_MODEL, PACED_MODEL, BURST_MODEL, IDLE_MODEL, BIG_MODEL, PLUGIN_PACED_MODEL, PLUGIN_BURST_MODEL)
 
 CLIENT_HEAD = (
     "host: 127.0.0.1",
@@ -65,7 +71,7 @@ def chat_body(model: str, *, stream: bool) -> bytes:
     )
 
 
-def agent_body(model: str, size_bytes: int = AGENT_BODY_BYTES) -> bytes:
+def agent_body(model: str, size_bytes: int = AGENT_BODY_BYTES, *, stream: bool = False) -> bytes:
     """What a coding agent sends late in a session: tools, and rounds of tool calls with long results."""
     tools = [
         {
@@ -91,11 +97,11 @@ def agent_body(model: str, size_bytes: int = AGENT_BODY_BYTES) -> bytes:
         messages.append({"role": "tool", "tool_call_id": f"call_{written}", "content": result})
         written += len(result) + 450
     messages.append({"role": "user", "content": QUESTION})
-    return msgspec.json.encode({"model": model, "messages": messages, "tools": tools, "stream": False})
+    return msgspec.json.encode({"model": model, "messages": messages, "tools": tools, "stream": stream})
 
 
-def config_text(provider_port: int, auth_dir: str) -> str:
-    """CPA's configuration: client keys, one provider, everything else as shipped."""
+def config_text(provider_port: int, auth_dir: str, plugins: str = "") -> str:
+    """CPA's configuration: client keys, one provider, everything else as shipped; *plugins* is that section's text."""
     models = "".join(f"      - {{name: {model}}}\n" for model in MODELS)
     return (
         f"host: 127.0.0.1\nport: 0\nauth-dir: {auth_dir}\nproxy-url: direct\n"
@@ -104,5 +110,5 @@ def config_text(provider_port: int, auth_dir: str) -> str:
         "  - name: mock\n"
         f"    base-url: http://127.0.0.1:{provider_port}/v1\n"
         f"    api-key-entries: [{{api-key: {PROVIDER_KEY}}}]\n"
-        f"    models:\n{models}"
+        f"    models:\n{models}{plugins}"
     )

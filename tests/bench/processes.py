@@ -62,6 +62,12 @@ class Child:
             found += data
         return bytes(found)
 
+    def write(self, data: bytes) -> None:
+        """To its standard input."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(data)
+        self.process.stdin.flush()
+
     def complaints(self) -> str:
         """The end of what it wrote to standard error."""
         self.errors.seek(0)
@@ -127,14 +133,21 @@ FORWARDERS = SYSTEMS[1:]
 def system(name: str, cores: Cores, provider_port: int) -> Iterator[Child]:
     """One of `FORWARDERS` in front of the provider."""
     if name == "cpa":
-        with tempfile.TemporaryDirectory(prefix="cpa-bench-") as directory:
-            config = Path(directory) / "config.yaml"
-            config.write_text(payloads.config_text(provider_port, directory))
-            argv: tuple[str, ...] = (sys.executable, "-m", "tests.bench.serve_cpa", str(config))
-            with server(name, argv, core=cores.subject) as child:
-                yield child
+        with proxy(cores, provider_port) as child:
+            yield child
     else:
         argv = (sys.executable, "-m", f"tests.bench.{name}", "--provider-port", str(provider_port))
+        with server(name, argv, core=cores.subject) as child:
+            yield child
+
+
+@contextmanager
+def proxy(cores: Cores, provider_port: int, plugins: str = "", name: str = "cpa") -> Iterator[Child]:
+    """CPA in front of the provider; *plugins* is the text of its configuration's section. Workers share its core."""
+    with tempfile.TemporaryDirectory(prefix="cpa-bench-") as directory:
+        config = Path(directory) / "config.yaml"
+        config.write_text(payloads.config_text(provider_port, directory, plugins))
+        argv = (sys.executable, "-m", "tests.bench.serve_cpa", str(config))
         with server(name, argv, core=cores.subject) as child:
             yield child
 
@@ -147,7 +160,7 @@ class Generator:
 
     def run(self, job: Job) -> Outcome:
         """Perform *job*. Raises: LoadError when a system answered wrongly, StartError."""
-        self._write(msgspec.json.encode(job) + b"\n")
+        self.child.write(msgspec.json.encode(job) + b"\n")
         outcome = msgspec.json.decode(self.child.line(JOB_S), type=Outcome)
         if outcome.error:
             raise LoadError(outcome.error)
@@ -160,13 +173,7 @@ class Generator:
         try:
             yield
         finally:
-            self._write(b"\n")
-
-    def _write(self, line: bytes) -> None:
-        stdin = self.child.process.stdin
-        assert stdin is not None
-        stdin.write(line)
-        stdin.flush()
+            self.child.write(b"\n")
 
 
 @contextmanager

@@ -21,6 +21,10 @@ class Scale:
       seconds, warmup_s: of each measurement by time.
       idle_streams: for memory.
       repeats: of the measurements by count.
+      call_s: of each kind of plugin call.
+      workers: how many are started at once.
+      paced_streams, burst_streams, lone_streams: through proxies with plugins, the last ones one after the other. Four
+        plugins of schema 1 keep up with the first on one core.
     """
 
     rounds: int
@@ -28,10 +32,15 @@ class Scale:
     warmup_s: float
     idle_streams: int
     repeats: int
+    call_s: float = 0.2
+    workers: int = 40
+    paced_streams: int = 8
+    burst_streams: int = 10
+    lone_streams: int = 7
 
 
 FULL = Scale(rounds=5, seconds=1.2, warmup_s=0.25, idle_streams=1000, repeats=2)
-QUICK = Scale(rounds=1, seconds=0.7, warmup_s=0.2, idle_streams=300, repeats=1)
+QUICK = Scale(rounds=1, seconds=0.7, warmup_s=0.2, idle_streams=300, repeats=1, call_s=0.1)
 
 
 @attrs.frozen(kw_only=True)
@@ -176,10 +185,11 @@ def percentiles(latencies_s: list[float]) -> tuple[float, float]:
 
 IDLE = Figure(key="idle.kb", title="memory per idle stream", unit="KB")
 PAUSE_S = payloads.CHUNK_PAUSE_MS / 1000
+BURST = streams("burst", f"{STREAMS} streams at full speed", payloads.BURST_MODEL, spread_s=0.0, paced=False)
 SCENARIOS = (
     *map(small, CONCURRENCIES),
     streams("paced", f"{STREAMS} paced streams", payloads.PACED_MODEL, spread_s=PAUSE_S, paced=True),
-    streams("burst", f"{STREAMS} streams at full speed", payloads.BURST_MODEL, spread_s=0.0, paced=False),
+    BURST,
     agent(),
     big(),
 )

@@ -11,14 +11,28 @@ import httpx
 import msgspec
 import pytest
 
+from cpa.config.schema import Isolation
 from tests.bench import __main__ as bench
-from tests.bench import figures, machine, payloads, processes, scenarios
+from tests.bench import figures, libraries, machine, payloads, plugins, processes, scenarios, workers
+from tests.bench.libraries import Language
 from tests.bench.load import Client, Job, LoadError, Outcome
 from tests.bench.machine import Cores
 from tests.bench.processes import FORWARDERS, SYSTEMS, Child, Generator
+from tests.bench.record import Record, Samples
 from tests.bench.scenarios import Figure, Scale
 
-TINY = Scale(rounds=1, seconds=0.05, warmup_s=0.01, idle_streams=3, repeats=1)
+TINY = Scale(
+    rounds=1,
+    seconds=0.05,
+    warmup_s=0.01,
+    idle_streams=3,
+    repeats=1,
+    call_s=0.01,
+    workers=3,
+    paced_streams=1,
+    burst_streams=2,
+    lone_streams=1,
+)
 SOME = (scenarios.small(2),)
 UNPINNED = Cores(subject=None, others=None)
 
@@ -164,6 +178,10 @@ def test_memory_is_read_from_both_kinds_of_files() -> None:
     assert machine.memory_kb(os.getpid()) > 1000
     with pytest.raises(LookupError):
         machine.field_kb("Name: x\n", "VmRSS:")
+    whole = machine.memory_of(os.getpid())
+    assert whole.pss is not None
+    assert whole.uss is not None
+    assert 1000 < whole.uss <= whole.pss <= whole.rss
 
 
 LATENCY = Figure(key="l", title="added latency", unit="µs", added=True)
@@ -224,7 +242,7 @@ def test_a_run_writes_its_results_and_fails_only_when_asked_to_judge(
 ) -> None:
     """A busy machine should not break a build that only wants the numbers."""
 
-    def measure(scale: Scale, only: str) -> bench.Samples:
+    def measure(scale: Scale, only: str) -> Samples:
         return {"small.cpu.1": {"baseline": [10.0] * scale.rounds, "cpa": [cpa] * scale.rounds}}
 
     output = tmp_path / "new" / "results.json"
@@ -235,3 +253,163 @@ def test_a_run_writes_its_results_and_fails_only_when_asked_to_judge(
     assert result["acceptance"][0]["passed"] is (cpa < 15)
     assert result["figures"][0]["values"] == {"baseline": [10.0, 10.0], "cpa": [cpa, cpa]}
     assert "CPU per small request, c=1" in capsys.readouterr().out
+
+
+# --- plugins ---------------------------------------------------------------------------------------------------------
+
+FEW = (plugins.Variant(count=4, schema=1),)
+
+
+@contextmanager
+def plugin_bench(folder: Path) -> Iterator[plugins.Environment]:
+    """The plugin part of the bench at its smallest, in C alone."""
+    with processes.provider(UNPINNED) as provider, processes.generator(UNPINNED) as generator:
+        yield plugins.Environment(
+            scale=TINY,
+            cores=UNPINNED,
+            generator=generator,
+            provider_port=provider.port,
+            record=Record(TINY.rounds),
+            folder=folder,
+            variants=FEW,
+            languages=(Language.C,),
+        )
+
+
+def test_the_plugin_bench_measures_calls_chunks_and_workers_of_real_plugins(tmp_path: Path) -> None:
+    """Every figure gets one value per system and round."""
+    with plugin_bench(tmp_path) as env:
+        for part in plugins.PARTS:
+            if part.section is not plugins.UNPLUGGED_SECTION:
+                plugins.run_part(env, part)
+        samples = env.record.samples
+
+    expected = {figure.key: plugins.CALLS for figure in plugins.CALL_SECTION.figures}
+    expected |= {figure.key: plugins.CHUNKS for variant in FEW for figure in plugins.chunk_figures(variant)}
+    expected |= {plugins.memory_figure(Language.C, kind).key: plugins.WORKERS for kind in plugins.KINDS}
+    expected |= {plugins.START_C.key: plugins.START}
+    assert samples.keys() == expected.keys()
+    for key, layout in expected.items():
+        assert samples[key].keys() == set(layout.systems), key
+        assert all(len(values) == TINY.rounds for values in samples[key].values()), key
+        assert all(value > 0 for values in samples[key].values() for value in values), key
+    for variant in FEW:
+        for kind in ("paced", "burst"):
+            proxy, everything = samples[f"{variant.key}.{kind}.proxy"], samples[f"{variant.key}.{kind}.all"]
+            assert everything["process"] > proxy["process"]
+            assert everything["inline"] == proxy["inline"]
+    sections = bench.measured_sections(samples)
+    assert [section.layout.name for section in sections] == ["Plugin calls", "Stream interceptors", "Workers", "Start"]
+    for section in sections:
+        rows = figures.as_json(section.figures, samples, section.layout)
+        assert len(rows) == len(section.figures)
+        assert all(row["values"] for row in rows)
+
+
+def test_a_proxy_without_its_plugins_is_told_from_one_with_them_and_can_be_measured(tmp_path: Path) -> None:
+    """It would be the fastest of all, if it were not meant to have none."""
+    text = plugins.plugins_text(tmp_path, 1, Isolation.PROCESS)
+    with (
+        plugin_bench(tmp_path) as env,
+        processes.proxy(UNPINNED, env.provider_port, text, "cpa with one") as child,
+    ):
+        with pytest.raises(LoadError, match="cpa with one: status 200, expected 1 plugins, found 0"):
+            plugins.expect_plugins(child, 1)
+        plugins.measure_unplugged(env, dict.fromkeys(plugins.UNPLUGGED.systems, child), 0)
+
+    for figure in plugins.UNPLUGGED_SECTION.figures:
+        assert env.record.samples[figure.key].keys() == set(plugins.UNPLUGGED.systems)
+
+
+def test_workers_that_do_not_register_end_the_run(tmp_path: Path) -> None:
+    """Starting nothing takes no time."""
+    broken = tmp_path / "broken.so"
+    broken.write_bytes(b"no library")
+
+    with (
+        workers.folder_of(tmp_path / "plugins", [broken], 2) as folder,
+        pytest.raises(processes.StartError, match="p0 is failed"),
+    ):
+        workers.start_seconds(folder, 2)
+    assert not (tmp_path / "plugins").exists()
+
+
+def test_a_compilers_complaint_reaches_the_user(tmp_path: Path) -> None:
+    """As does its absence."""
+    with pytest.raises(processes.StartError, match=r"gcc .*nothing\.c"):
+        libraries.run(["gcc", str(tmp_path / "nothing.c")])
+    with pytest.raises(processes.StartError, match=r"no-such-compiler"):
+        libraries.run(["no-such-compiler"])
+
+
+def test_streams_of_the_plugin_bench_ask_with_20_kilobytes() -> None:
+    """With schema 1 the request goes along with every chunk: its size is part of the result."""
+    body = payloads.agent_body(payloads.PLUGIN_BURST_MODEL, payloads.PLUGIN_BODY_BYTES, stream=True)
+
+    assert 20_000 <= len(body) <= 22_000
+    assert msgspec.json.decode(body)["stream"] is True
+
+
+WEIGHT = Figure(key="w", title="weight", unit="KB", limit=12_288)
+
+
+@pytest.mark.parametrize(("above", "passed"), [([12_288.0, 9.0, 20_000.0], True), ([12_289.0], False)])
+def test_a_limit_without_a_counterpart_is_absolute(above: list[float], passed: bool) -> None:
+    """Memory and start times have limits of their own."""
+    [verdict] = figures.verdicts([WEIGHT], {"w": {"above": above}}, plugins.WORKERS)
+
+    assert verdict.passed is passed
+    assert str(verdict).endswith("KB (limit 12,288)")
+    assert verdict.as_json() | {"value": 0} == {
+        "title": "weight",
+        "value": 0,
+        "unit": "KB",
+        "limit": 12_288,
+        "passed": passed,
+    }
+
+
+@pytest.mark.parametrize(
+    ("again", "empty", "limit", "passed"),
+    [
+        ([10.0, 10.2], [10.4, 10.5], 1.05, True),
+        ([10.0, 10.2], [10.6, 10.7], 1.05, False),
+        ([10.0, 11.0], [10.6, 10.7], 1.1, True),
+    ],
+)
+def test_equal_is_what_differs_no_more_than_two_runs_of_the_same(
+    again: list[float], empty: list[float], limit: float, passed: bool
+) -> None:
+    """A busy machine makes even a proxy differ from itself; the control says by how much."""
+    [figure, _] = plugins.UNPLUGGED_SECTION.figures
+    samples = {figure.key: {"off": [10.0, 10.0], "again": again, "empty": empty}}
+
+    [verdict] = figures.verdicts([figure], samples, plugins.UNPLUGGED)
+
+    assert verdict.limit == pytest.approx(limit)
+    assert verdict.passed is passed
+
+
+def test_an_interrupted_stream_does_not_set_the_time_per_chunk() -> None:
+    """A lone stream lasts milliseconds."""
+    outcome = Outcome(seconds=9.0, requests=3, events=300, latencies_s=[8.0, 0.02, 0.01])
+
+    assert plugins.time_per_chunk(outcome) == pytest.approx(0.0002)
+
+
+def test_tables_of_plugins_show_what_was_added_to_a_stream_without_any() -> None:
+    """Added time is the difference of a round; its ratio to none is over the whole time of that."""
+    figure = plugins.chunk_figures(FEW[0])[-1]
+    samples = {figure.key: {"none": [10.0], "inline": [30.0], "process": [25.0]}}
+
+    row = figures.table([figure], samples, plugins.CHUNKS).splitlines()[2]
+
+    cells = [cell.strip() for cell in row.split("|")][3:9]
+    assert cells == ["0.75 (0.75–0.75)", "1.50 (1.50–1.50)", "2.00 (2.00–2.00)", "15.0 µs", "20.0 µs", "10.0 µs"]
+
+
+def test_keys_are_unique_over_all_sections() -> None:
+    """Two figures with one key would mix their samples."""
+    keys = [figure.key for section in bench.SECTIONS for figure in section.figures]
+
+    assert len(keys) == len(set(keys))

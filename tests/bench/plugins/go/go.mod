@@ -1,0 +1,3 @@
+module cpa.test/bench
+
+go 1.21
