@@ -9,6 +9,7 @@ from pathlib import Path
 
 import trio
 
+from cpa import cli_flags, cli_plugin
 from cpa.app import Options, StartError, load_demo, serve
 from cpa.config.load import load_config
 from cpa.credentials.from_config import credentials_from_config
@@ -34,6 +35,8 @@ examples:
   cpa serve --config config.yaml        the real thing; SIGHUP or saving the file reloads it
   cpa mock-provider --port 8318         a provider that answers by script and fails on demand
   cpa plan --config config.yaml --from claude --to gemini
+  cpa plugin list --config config.yaml  which plugins there are, and how they are
+  cpa plugin check acme.so              test a plugin against the contract
 """
 
 
@@ -42,12 +45,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version"):
         arguments.insert(0, "serve")  # `cpa -config PATH` is how deployed scripts start a server
-    parser = make_parser()
-    options = parser.parse_args(arguments)
-    if options.command is None:
-        parser.print_help()
-        return 0
+    serving = arguments[:1] == ["serve"]
     try:
+        if serving and cli_flags.split_arguments(arguments[1:]).foreign and not asks_for_help(arguments):
+            return cli_flags.run_plugin_flags(
+                arguments[1:],
+                program=sys.argv[0],
+                given=sys.argv[1:] if argv is None else argv,
+                default=default_config(),
+                parse=lambda native: make_parser().parse_args(["serve", *native]),
+            )
+        for_help = serving or arguments[:1] in (["-h"], ["--help"])
+        wanted = for_help and asks_for_help(arguments)
+        parser = make_parser(cli_flags.plugin_help(arguments[1:], default_config()) if wanted else "")
+        # What only plugins know is no mistake in front of a question for help.
+        split = cli_flags.split_arguments(arguments[1:]) if wanted and serving else None
+        options = parser.parse_args(arguments if split is None else ["serve", *split.native])
+        if options.command is None:
+            parser.print_help()
+            return 0
         code: int = options.run(options)
     except ConfigError as exc:
         print(exc, file=sys.stderr)
@@ -62,22 +78,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """All commands and their arguments."""
+def asks_for_help(arguments: Sequence[str]) -> bool:
+    """Whether the help is wanted, and nothing else."""
+    return "-h" in arguments or "--help" in arguments
+
+
+def default_config() -> Path:
+    """The configuration when the command line names none."""
+    return Path(os.environ.get("CPA_CONFIG") or DEFAULT_CONFIG)
+
+
+def make_parser(plugin_flags: str = "") -> argparse.ArgumentParser:
+    """All commands and their arguments. *plugin_flags*: what the help says of flags that plugins add."""
     parser = argparse.ArgumentParser(
         prog="cpa",
         description="CPA, an LLM API proxy: OpenAI Chat and Responses, Anthropic Messages and Gemini on both sides.",
-        epilog=EPILOG,
+        epilog=EPILOG + plugin_flags,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"cpa {VERSION}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
-    command = commands.add_parser("serve", help="run the proxy")
+    command = commands.add_parser(
+        "serve",
+        help="run the proxy",
+        epilog=plugin_flags,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        # Half a name of ours could be the whole name of a plugin's.
+        allow_abbrev=False,
+    )
     add_config(command, demo="a ready configuration with the built-in mock provider")
     command.add_argument("--host", help="address to bind instead of the configured one")
     command.add_argument("--port", type=port, help="port to bind instead of the configured one; 0 = any free one")
-    command.set_defaults(run=run_serve)
+    command.set_defaults(run=run_serve, usage_error=command.error)
 
     command = commands.add_parser("check", help="check a configuration: exit 0, or 2 with every problem")
     add_config(command)
@@ -90,7 +123,10 @@ def make_parser() -> argparse.ArgumentParser:
         "--from", dest="source", choices=formats, metavar="FORMAT", help=f"client: {', '.join(formats)}"
     )
     command.add_argument("--to", dest="target", choices=formats, metavar="FORMAT", help="provider, likewise")
+    command.add_argument("--no-plugins", action="store_true", help="do not load the configured plugins")
     command.set_defaults(run=run_plan)
+
+    cli_plugin.add_plugin_commands(commands, add_config)
 
     command = commands.add_parser("mock-provider", help="run a provider that answers by script and fails on demand")
     command.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
@@ -107,7 +143,7 @@ def add_config(command: argparse.ArgumentParser, *, demo: str = "") -> None:
         "--config",
         "-config",
         type=Path,
-        default=Path(os.environ.get("CPA_CONFIG") or DEFAULT_CONFIG),
+        default=default_config(),
         metavar="PATH",
         help=f"configuration file (default: $CPA_CONFIG, else {DEFAULT_CONFIG})",
     )
@@ -156,11 +192,16 @@ def run_check(options: argparse.Namespace) -> int:
 def run_plan(options: argparse.Namespace) -> int:
     """`cpa plan`."""
     loaded = load_demo() if options.demo else load_config(options.config)
+    stages, missing = cli_plugin.plan_of_plugins(loaded, options.config, load=not options.no_plugins)
     print("stages, in the order of the request path:")
-    plan = Plan.build()
+    plan = Plan.build(stages)
     for kind in StageKind:
         entries = ", ".join(f"{entry.plugin_id} ({entry.priority})" for entry in plan.of(kind)) or "-"
         print(f"  {kind:<34} {POLICIES[kind]:<13} {entries}")
+    if missing:
+        print("plugins that take no part:")
+        for line in missing:
+            print(f"  {line}")
     print("routes:")
     for source in Format:
         for target in Format:
