@@ -239,7 +239,24 @@ def _string_list(tree: Tree) -> list[str]:
     return [decode_text(item, "") for item in tree]
 
 
+class Blobs(tuple[B64, ...]):
+    """A list of bytes that remembers its JSON: one value serves all plugins that get it."""
+
+    _json: bytes = b""
+
+    @property
+    def json(self) -> bytes:
+        """The list on the wire, made at the first use."""
+        if not self._json:
+            self._json = _encode_blobs(self)
+        return self._json
+
+
 def encode_blobs(value: Iterable[B64]) -> bytes:
+    return value.json if isinstance(value, Blobs) else _encode_blobs(value)
+
+
+def _encode_blobs(value: Iterable[B64]) -> bytes:
     texts = [b'"%b"' % item.text if item else b'""' for item in value]
     return b"[%b]" % b",".join(texts) if texts else b"null"
 

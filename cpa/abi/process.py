@@ -125,6 +125,7 @@ class ProcessTransport:
     _loaded: trio.Event = attrs.field(factory=trio.Event)  # or failed to
     _load_error: PluginError | None = None
     _closing: bool = False
+    _said_goodbye: bool = False
     _verdict: str = ""  # why we ended the process, if it was us
     _pending: dict[int, _Pending] = attrs.field(factory=dict)
     _next_id: int = 1
@@ -311,7 +312,7 @@ class ProcessTransport:
                 self._load_error = error(frame.body.decode("utf-8", "replace"), plugin_id=self.plugin_id)
                 self._loaded.set()
             case Kind.BYE if self._closing:
-                pass  # the exit follows, and tells the same
+                self._said_goodbye = True  # the exit follows
             case _:
                 raise FrameError(f"unexpected frame of kind {frame.kind}")
 
@@ -427,7 +428,8 @@ class ProcessTransport:
         status = self._popen.returncode
         if self._verdict:
             return self._verdict
-        if self._closing and status in _CLOSING_EXITS:
+        # Only the worker says goodbye: a plugin that calls exit(0) in its shutdown does not.
+        if self._closing and status in _CLOSING_EXITS and (status or self._said_goodbye):
             return _CLOSING_EXITS[status]
         if status >= 0:
             return f"exited with status {status}"

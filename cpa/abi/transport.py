@@ -11,6 +11,7 @@ worker it mostly ends as a crash or as a reply with foreign bytes of the plugin'
 """
 
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Literal, Protocol, TypeAlias
 
 import attrs
@@ -132,6 +133,7 @@ class PluginTransport(Protocol):
         ...
 
 
+@lru_cache(maxsize=256)
 def method_name(method: str) -> bytes:
     """*method* as it goes to the plugin. Raises: ValueError: a bug of the caller."""
     name = method.encode()

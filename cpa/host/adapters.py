@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from cpa.abi import methods, wire
-from cpa.abi.kinds import B64, NO_BYTES
+from cpa.abi.kinds import B64, NO_BYTES, Blobs
 from cpa.abi.methods import Method
 from cpa.abi.transport import Unwind
 from cpa.formats import headers as http
@@ -367,7 +367,7 @@ class PluginStages:
                 original_request=NO_BYTES if bare else encoded(call.execution, call.original_request),
                 request_body=NO_BYTES if bare else encoded(call.execution, call.request_body),
                 body=B64(call.body),
-                history=tuple(encoded(call.execution, chunk) for chunk in call.history),
+                history=encoded_history(call.execution, call.history),
                 chunk_index=call.chunk_index,
                 metadata=call.execution.metadata,
             ),
@@ -414,6 +414,16 @@ def inbound(execution: Execution) -> InboundContext:
         )
         execution.memory[InboundContext] = known
     return known
+
+
+def encoded_history(execution: Execution, history: tuple[bytes, ...]) -> Blobs:
+    """*history* as plugins get it, made once per chunk however many plugins there are."""
+    known = execution.memory.get(Blobs)
+    if isinstance(known, tuple) and known[0] is history and isinstance(known[1], Blobs):
+        return known[1]
+    made = Blobs(encoded(execution, chunk) for chunk in history)
+    execution.memory[Blobs] = (history, made)
+    return made
 
 
 MAX_ENCODED = 160

@@ -6,6 +6,7 @@ from pathlib import Path
 import trio
 
 from cpa.abi.inline import open_inline
+from cpa.abi.memory import keep_freed_memory
 from cpa.abi.process import open_process
 from cpa.abi.transport import HostCallHandler, LogLine, PluginTransport, TransportLimits
 from cpa.config.schema import Isolation
@@ -19,6 +20,7 @@ def native_opener(config_path: Path, limits: TransportLimits | None = None) -> T
       config_path: made absolute; plugins read it from the worker's command line.
       limits: None = the transports' own. Their grace for closing plays no part: generations close them before.
     """
+    keep_freed_memory()
     used = limits or TransportLimits()
     config = str(config_path.absolute())
 

@@ -130,7 +130,7 @@ class CallScope:
     owner: PluginId
     context: InboundContext
     _keeper: trio.Nursery = attrs.field(repr=False)
-    _forget: Callable[[str], object] = attrs.field(repr=False)
+    _registry: "dict[str, CallScope]" = attrs.field(repr=False)
     bounds: Bounds = attrs.field(factory=Bounds, init=False, repr=False)
     _closers: dict[Callable[[], None], None] = attrs.field(factory=dict, init=False, repr=False)
     _tasks: "_Tasks | None" = attrs.field(default=None, init=False, repr=False)
@@ -165,7 +165,7 @@ class CallScope:
         """
         if self.closed:
             return
-        self._forget(self.id)
+        del self._registry[self.id]
         self.bounds.end()
         while self._closers:
             closer, _ = self._closers.popitem()
@@ -209,6 +209,23 @@ class _Tasks:
         await self.ended.wait()
 
 
+class OpenScope:
+    """The block of one scope. A class, because chunk interceptors enter one for every chunk."""
+
+    __slots__ = ("_registry", "_scope")
+
+    def __init__(self, scope: CallScope, registry: dict[str, CallScope]) -> None:
+        self._scope = scope
+        self._registry = registry
+
+    async def __aenter__(self) -> CallScope:
+        self._registry[self._scope.id] = self._scope
+        return self._scope
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._scope.aclose()
+
+
 class ScopeRegistry:
     """The open scopes of all plugins, and the host calls that belong to none; made by `open_scopes`."""
 
@@ -221,20 +238,15 @@ class ScopeRegistry:
         """Open scopes."""
         return len(self._scopes)
 
-    @asynccontextmanager
-    async def open(self, owner: PluginId, context: InboundContext = BACKGROUND) -> AsyncIterator[CallScope]:
+    def open(self, owner: PluginId, context: InboundContext = BACKGROUND) -> "OpenScope":
         """A scope for a call of *owner* while the block runs; stay in it as long as the call, or its stream, lives.
 
         Leaving closes the scope first and then waits for what was opened under it to be closed.
         """
-        scope = CallScope(
-            id=new_id(), owner=owner, context=context, keeper=self._keeper, forget=lambda key: self._scopes.pop(key)
+        return OpenScope(
+            CallScope(id=new_id(), owner=owner, context=context, keeper=self._keeper, registry=self._scopes),
+            self._scopes,
         )
-        self._scopes[scope.id] = scope
-        try:
-            yield scope
-        finally:
-            await scope.aclose()
 
     def find(self, scope_id: str, plugin_id: PluginId) -> CallScope | None:
         """The open scope of that id; None for an empty, unknown or expired one.

@@ -51,17 +51,22 @@ class History:
     def __init__(self) -> None:
         self._chunks: deque[bytes] = deque()
         self._size_bytes = 0
+        self._snapshot: tuple[bytes, ...] = ()
+        self._changed = False
 
     def append(self, chunk: bytes) -> None:
         """Remember *chunk* and forget from the front what is too much; a chunk beyond the limit empties it."""
+        self._changed = True
         self._chunks.append(chunk)
         self._size_bytes += len(chunk)
         while self._chunks and (len(self._chunks) > HISTORY_CHUNKS or self._size_bytes > HISTORY_BYTES):
             self._size_bytes -= len(self._chunks.popleft())
 
     def snapshot(self) -> tuple[bytes, ...]:
-        """The chunks, oldest first."""
-        return tuple(self._chunks)
+        """The chunks, oldest first; the same object until there is another one, so that it is encoded once for all."""
+        if self._changed:
+            self._snapshot, self._changed = tuple(self._chunks), False
+        return self._snapshot
 
 
 @attrs.frozen(kw_only=True)
