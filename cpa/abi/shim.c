@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <link.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -315,6 +316,36 @@ static void *open_library(const char *path, int fall_back, char *name, size_t na
     return library;
 }
 
+/*
+ * Signals that stay the host's while a library is loaded. Every Go runtime installs handlers for SIGPIPE and others,
+ * which pass what is not theirs on to the one that was there before: with some forty of them in one process, a write to
+ * a closed socket goes through forty frames on an alternate signal stack, and through its end into the heap. Handlers
+ * that Go needs for itself (SIGSEGV, SIGURG and so on) stay.
+ */
+static const int HOST_SIGNALS[] = {SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGTERM, SIGCHLD};
+#define HOST_SIGNAL_COUNT (sizeof HOST_SIGNALS / sizeof *HOST_SIGNALS)
+
+static void keep_signals(struct sigaction *kept) {
+    for (size_t i = 0; i < HOST_SIGNAL_COUNT; i++)
+        sigaction(HOST_SIGNALS[i], NULL, &kept[i]);
+}
+
+/* Puts back what `library` has replaced; not what the host itself, or another library, has changed meanwhile. */
+static void restore_signals(const struct sigaction *kept, void *library) {
+    struct link_map *map = NULL;
+    if (dlinfo(library, RTLD_DI_LINKMAP, &map) != 0 || map == NULL)
+        return;
+    for (size_t i = 0; i < HOST_SIGNAL_COUNT; i++) {
+        struct sigaction now;
+        Dl_info where;
+        void *handler = NULL;
+        if (sigaction(HOST_SIGNALS[i], NULL, &now) == 0)
+            memcpy(&handler, &now.sa_handler, sizeof handler);
+        if (handler != NULL && dladdr(handler, &where) != 0 && where.dli_fbase == (void *)map->l_addr)
+            sigaction(HOST_SIGNALS[i], &kept[i], NULL);
+    }
+}
+
 static int check(int returned, const cliproxy_plugin_api *api, char *error, size_t size) {
     if (returned != 0) {
         snprintf(error, size, CLIPROXY_PLUGIN_ENTRY " returned %d", returned);
@@ -333,6 +364,8 @@ static int check(int returned, const cliproxy_plugin_api *api, char *error, size
 
 int cpa_plugin_load(cpa_plugin *plugin, const char *path, int fall_back, char *error, size_t size) {
     char name[4096];
+    struct sigaction kept[HOST_SIGNAL_COUNT];
+    keep_signals(kept);
     void *library = open_library(path, fall_back, name, sizeof name, error, size);
     if (library == NULL) {
         cpa_host_fail_all(plugin, 1);
@@ -342,11 +375,14 @@ int cpa_plugin_load(cpa_plugin *plugin, const char *path, int fall_back, char *e
     *(void **)&init = dlsym(library, CLIPROXY_PLUGIN_ENTRY);
     if (init == NULL) {
         snprintf(error, size, "missing " CLIPROXY_PLUGIN_ENTRY ": %s", open_error(name));
+        restore_signals(kept, library); /* changes what dlerror() says */
         cpa_host_fail_all(plugin, 1);
         return CPA_NO_ENTRY;
     }
     memset(&plugin->api, 0, sizeof plugin->api);
-    int result = check(init(&plugin->host, &plugin->api), &plugin->api, error, size);
+    int returned = init(&plugin->host, &plugin->api);
+    restore_signals(kept, library); /* not before: Go sets up on a thread of its own, for which init waits */
+    int result = check(returned, &plugin->api, error, size);
     if (result != CPA_LOADED) {
         cpa_plugin_close(plugin);
         cpa_plugin_shutdown(plugin);

@@ -567,12 +567,9 @@ async def test_an_executor_whose_process_is_killed_ends_its_streams(tmp_path: Pa
         await until(lambda: len(services.scopes) == 0)
 
 
-@BOTH
-async def test_an_executor_counts_tokens_in_the_clients_format(
-    tmp_path: Path, native: NativeBuilder, isolation: Isolation
-) -> None:
+async def test_an_executor_counts_tokens_in_the_clients_format(tmp_path: Path, native: NativeBuilder) -> None:
     """An executor that speaks Messages, asked by a client that does."""
-    async with executor(tmp_path, native, isolation, input="claude", output="anthropic") as (_, client):
+    async with executor(tmp_path, native, Isolation.PROCESS, input="claude", output="anthropic") as (_, client):
         body = {"model": "acme-routed", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}
         answer = await client.post("/v1/messages/count_tokens", json=body)
         assert answer.status_code == 200, answer.text
@@ -581,12 +578,9 @@ async def test_an_executor_counts_tokens_in_the_clients_format(
         assert answer.json()["content"] == [{"type": "text", "text": "async"}]
 
 
-@BOTH
-async def test_a_model_of_an_executor_is_listed_and_served(
-    tmp_path: Path, native: NativeBuilder, isolation: Isolation
-) -> None:
+async def test_a_model_of_an_executor_is_listed_and_served(tmp_path: Path, native: NativeBuilder) -> None:
     """Without a router and without a credential: the plugin is not a credential provider, so it needs none."""
-    async with executor(tmp_path, native, isolation, model="acme-1") as (_, client):
+    async with executor(tmp_path, native, Isolation.PROCESS, model="acme-1") as (_, client):
         listed = await client.get("/v1/models")
         assert "acme-1" in {model["id"] for model in listed.json()["data"]}
         answer = await client.post(CHAT.path, json=chat_body("acme-1"))

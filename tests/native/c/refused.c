@@ -1,7 +1,8 @@
 /* Libraries that cannot be used from the first moment: -DRETURNS, -DABI, -DNO_CALL, -DNO_FREE, -DNO_ENTRY,
- * -DCRASHES, -DEXITS, -DHANGS, -DHANGS_IN_CONSTRUCTOR. */
+ * -DCRASHES, -DEXITS, -DHANGS, -DHANGS_IN_CONSTRUCTOR. And one that loads, but takes signals: -DSTEALS. */
 #include "toolkit.h"
 
+#include <signal.h>
 #include <unistd.h>
 
 static int call(const char *method, const uint8_t *req, size_t len, cliproxy_buffer *out) {
@@ -18,6 +19,17 @@ static void release(void *ptr, size_t len) {
 __attribute__((constructor)) static void begin(void) {
     for (;;)
         pause();
+}
+#endif
+
+#ifdef STEALS
+static void stolen(int number) { _exit(number); }
+
+__attribute__((constructor)) static void steal(void) {
+    signal(SIGTERM, stolen);
+    signal(SIGINT, stolen);
+    signal(SIGCHLD, stolen);
+    signal(SIGUSR1, stolen); /* not the host's */
 }
 #endif
 

@@ -1,0 +1,3 @@
+module host-model-callback
+
+go 1.19
