@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import structlog
 
-from cpa.errors import StageError
+from cpa.errors import CpaError, StageError
 from cpa.pipeline.stage import OnError, Registration, TransformCall
 from cpa.pipeline.trace import StageOutcome, StageRecord, Trace
 
@@ -21,16 +21,20 @@ log = structlog.get_logger(__name__)
 async def ask(entry: Registration, call: Any, trace: Trace) -> Any:
     """The answer of one stage, or None when it has nothing to say or failed and may be skipped.
 
-    Raises: StageError when the stage failed and its owner's exchanges are to fail with it.
+    Raises: StageError, or the stage's own CpaError, when it failed and its owner's exchanges are to fail with it.
     """
     started = perf_counter()
     try:
         result = await entry.stage(call)
     except Exception as exc:
+        known = isinstance(exc, CpaError)
         trace.records.append(StageRecord(entry.kind, entry.plugin_id, StageOutcome.FAILED, perf_counter() - started))
+        if entry.on_error is OnError.FAIL and known:
+            raise  # a plugin's own words, which the client is meant to hear (plugin-abi 4.5)
         if entry.on_error is OnError.FAIL:
             raise StageError(stage=entry.kind, plugin_id=entry.plugin_id, detail=type(exc).__name__) from exc
-        log.warning("stage.failed", stage=entry.kind, plugin_id=entry.plugin_id, exc_info=exc)
+        told: dict[str, object] = {"error": str(exc)} if known else {"exc_info": exc}
+        log.warning("stage.failed", stage=entry.kind, plugin_id=entry.plugin_id, **told)
         return None
     trace.records.append(StageRecord(entry.kind, entry.plugin_id, StageOutcome.COMPLETE, perf_counter() - started))
     return result

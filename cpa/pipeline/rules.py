@@ -18,6 +18,20 @@ ROTATING_STATUSES = frozenset({401, 402, 403, 408, 429})
 """Statuses below 500 that speak of the credential, not of the request: another credential may do (proxy 4.3 [B])."""
 COMPLETION_STATUS = {Outcome.SUCCEEDED: 200, Outcome.CANCELED: 0}
 """Completion events of these outcomes carry a fixed status; the others that of their error."""
+SECRET_WORDS = (
+    "api_key",
+    "apikey",
+    "token",
+    "secret",
+    "cookie",
+    "credential",
+    "password",
+    "storage",
+    "authorization",
+    "auth_header",
+    "proxy_url",
+)
+"""Attributes whose names hold one of these are nobody's business but the executor's."""
 DEFAULT_REJECTION_STATUS = 403
 ANSWER_HEAD_BYTES = 256
 ERROR_FIRST = re.compile(rb'\{\s*"error"\s*:\s*[{"]')
@@ -47,6 +61,15 @@ def check_answer(fmt: Format, body: bytes, credential: Credential) -> None:
         fault = bare_fault(fmt, body)
         told = hide(fault.body, credential.secrets())
         raise UpstreamStatusError(status=fault.status, headers=(JSON_CONTENT_TYPE,), body=told, provider_format=fmt)
+
+
+def harmless(credential: Credential) -> dict[str, str]:
+    """A credential's attributes as schedulers may see them (plugin-abi 4.5)."""
+    return {
+        name: value
+        for name, value in credential.attributes.items()
+        if not any(word in name.lower() for word in SECRET_WORDS)
+    }
 
 
 def rejection(result: InterceptRequestResult, entry: Registration) -> Rejected:

@@ -43,6 +43,7 @@ from cpa.pipeline.rules import (
     base_metadata,
     check_answer,
     client_headers,
+    harmless,
     may_rotate,
     query_map,
     rejection,
@@ -90,6 +91,8 @@ from cpa.types import (
 
 log = structlog.get_logger(__name__)
 
+STRATEGIES = frozenset({"round-robin", "fill-first"})
+"""Built-in ones that a plugin may name (plugin-abi 4.5)."""
 COMPLETION_WAIT_S = 5.0
 """How long an ended exchange waits for a place among the running completion events before it gives up, loudly."""
 FORMATS_WITH_MODEL_IN_BODY = frozenset({Format.OPENAI, Format.OPENAI_RESPONSE, Format.CODEX, Format.CLAUDE})
@@ -429,11 +432,17 @@ class Run:
         account.finish(error, complete=error is None and self.exchange.state is State.SUCCEEDED)
 
     async def _pick(self, left: Sequence[Candidate]) -> Candidate:
-        """A plugin scheduler first (only the highest one), then the built-in one."""
+        """Plugin schedulers in order until one decides, then the built-in one.
+
+        Upstream asks the first one only; its documentation says otherwise (plugin-abi chapter 10, no. 15).
+        """
         best = max(candidate.credential.priority for candidate in left)
-        tier = {c.credential.id: c for c in left if c.credential.priority == best}
+        tier: dict[str, Candidate] = {}
+        for candidate in left:
+            if candidate.credential.priority == best:
+                tier.setdefault(candidate.credential.id, candidate)  # of a pool, one model after the other
         strategy = ""
-        for entry in self.plan.of(StageKind.SCHEDULER_PICK)[:1]:
+        for entry in self.plan.of(StageKind.SCHEDULER_PICK):
             call = PickCall(
                 execution=self.execution,
                 providers=tuple(dict.fromkeys(c.credential.provider for c in tier.values())),
@@ -441,14 +450,22 @@ class Run:
                 stream=self.request.stream,
                 headers=http.to_map(self.headers),
                 candidates=tuple(
-                    PickCandidate(id=key, provider=c.credential.provider, priority=best) for key, c in tier.items()
+                    PickCandidate(
+                        id=key, provider=c.credential.provider, priority=best, attributes=harmless(c.credential)
+                    )
+                    for key, c in tier.items()
                 ),
             )
             result: PickResult | None = await ask(entry, call, self.trace)
-            if result is not None and result.credential_id in tier:
+            if result is None:
+                continue
+            if result.credential_id in tier:
                 return tier[result.credential_id]
-            if result is not None:
-                strategy = result.delegate
+            strategy = result.delegate
+            if strategy not in STRATEGIES:
+                log.warning("scheduler.invalid", plugin_id=entry.plugin_id, delegate=strategy)
+                strategy = ""
+            break
         picked = self.services.scheduler.pick(
             [c.credential for c in tier.values()], model=self.model, strategy=strategy
         )

@@ -415,7 +415,7 @@ async def test_an_unknown_model_ends_before_an_execution_begins() -> None:
     assert not done
 
 
-async def test_only_the_highest_scheduler_plugin_is_asked_and_may_pick() -> None:
+async def test_the_highest_scheduler_plugin_that_decides_picks() -> None:
     """It sees the highest tier without secrets; unknown picks fall back to the built-in."""
     seen: list[Any] = []
     low, a, b = full(b'{"by":"low"}'), full(b'{"by":"a"}'), full(b'{"by":"b"}')
@@ -431,6 +431,32 @@ async def test_only_the_highest_scheduler_plugin_is_asked_and_may_pick() -> None
     assert [c.id for c in seen[0][1].candidates] == ["a", "b"]
     wrong = register(StageKind.SCHEDULER_PICK, "s", lambda call: PickResult(credential_id="low"))
     assert (await execute(pool, [wrong])).body == b'{"by":"a"}'
+    # Upstream asks the first one only; its documentation promises the next one (plugin-abi chapter 10, no. 15).
+    declines = register(StageKind.SCHEDULER_PICK, "s", lambda call: None, priority=1)
+    next_one = register(StageKind.SCHEDULER_PICK, "t", lambda call: PickResult(credential_id="b"))
+    assert (await execute(pool, [declines, next_one])).body == b'{"by":"b"}'
+
+
+async def test_a_scheduler_that_fails_denies_the_request_in_its_own_words() -> None:
+    """With the status that it chose (plugin-abi 4.5)."""
+
+    def deny(call: Any) -> None:
+        raise CpaError("over budget", http_status=429, code="budget")
+
+    denies = register(StageKind.SCHEDULER_PICK, "s", deny, on_error=OnError.FAIL)
+    with pytest.raises(CpaError, match="over budget") as caught:
+        await execute(full(), [denies])
+    assert caught.value.http_status == 429
+
+
+async def test_schedulers_see_no_secret_attributes() -> None:
+    """Names decide (plugin-abi 4.5)."""
+    seen: list[Any] = []
+    made = candidate(full())
+    attributes = {"path": "a.json", "API_KEY": "k", "my_token": "t", "proxy_url": "p", "region": "eu"}
+    made = attrs.evolve(made, credential=attrs.evolve(made.credential, attributes=attributes))
+    await execute([made], [register(StageKind.SCHEDULER_PICK, "s", seen=seen)])
+    assert seen[0][1].candidates[0].attributes == {"path": "a.json", "region": "eu"}
 
 
 @pytest.mark.parametrize("status", [400, 404, 409, 413, 422])

@@ -109,3 +109,11 @@ def test_every_strategy_means_taking_turns_until_others_exist() -> None:
     """A plugin's delegation to another strategy must not fail."""
     scheduler: Scheduler = RoundRobin()
     assert scheduler.pick(credentials("b", "a"), model="m", strategy="fill-first").id == "a"
+
+
+def test_fill_first_stays_with_the_first_and_moves_no_cursor() -> None:
+    """A plugin scheduler may ask for it, for one pick."""
+    scheduler = RoundRobin()
+    some = credentials("c", "a", "b")
+    assert [scheduler.pick(some, model="m", strategy="fill-first").id for _ in range(3)] == ["a", "a", "a"]
+    assert picks(scheduler, some, 2) == "ab"
