@@ -9,6 +9,14 @@ ERROR_BYTES = 1024
 """Room for one text; the same as CPA_ERROR_BYTES in shim.h."""
 
 
+_loaded = False
+
+
+def loaded_here() -> bool:
+    """Whether a plugin's code, which can never be taken out again, is part of this process."""
+    return _loaded
+
+
 class NativeLibrary:
     """A library and its queue of host calls.
 
@@ -32,6 +40,8 @@ class NativeLibrary:
 
         Raises: PluginLoadError, AbiMismatch.
         """
+        global _loaded  # a fact about the process
+        _loaded = True
         error = ffi.new("char[]", ERROR_BYTES)
         result = lib.cpa_inline_load(self._self, path, error, ERROR_BYTES)
         if result == lib.CPA_LOADED:
