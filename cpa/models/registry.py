@@ -1,4 +1,4 @@
-"""Which model names clients may use, and who serves each of them (proxy 2.1 to 2.4)."""
+"""Which model names clients may use, and who serves each of them (proxy 2.1 to 2.5)."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
@@ -8,10 +8,20 @@ from typing import Final
 
 import attrs
 
-from cpa.config.schema import ModelEntry
+from cpa.config.schema import ModelEntry, OAuthModelAlias
 from cpa.credentials.model import FROM_FILE, Credential
 from cpa.errors import NoCredential, UnknownModel
 from cpa.formats.models import ModelCard
+from cpa.formats.thinking import Thinking, split_suffix
+from cpa.models.aliases import (
+    NO_ALIASES,
+    Offer,
+    aliases_of,
+    offer_of,
+    offer_of_entry,
+    split_configured,
+    with_aliases,
+)
 from cpa.models.catalogue import catalogue
 from cpa.models.plugins import PluginModels
 from cpa.types import Candidate, Executor
@@ -24,17 +34,47 @@ IMAGE_TYPE = "openai-image"
 """Type of models that make pictures; text routes do not offer them."""
 
 
-@attrs.frozen(kw_only=True)
-class Offer:
-    """A model as one credential serves it. *id* is what clients write, without prefix."""
+class Served:
+    """Who serves one name: for each credential its candidates, several where they are a pool.
 
-    id: str
-    upstream_name: str
-    card: ModelCard
+    Attributes:
+      turns: how often a pool was resolved. The only thing in a registry that changes, and it starts anew with each.
+    """
+
+    __slots__ = ("groups", "pooled", "turns")
+
+    def __init__(self) -> None:
+        self.groups: dict[str, list[Candidate]] = {}
+        self.pooled = False
+        self.turns = 0
+
+    def add(self, candidate: Candidate) -> None:
+        """One more candidate; of a credential that is here already, the next one of its pool."""
+        group = self.groups.setdefault(candidate.credential.id, [])
+        group.append(candidate)
+        self.pooled = self.pooled or len(group) > 1
+
+    def order(self) -> None:
+        """Providers with more credentials first, ties by name (proxy 2.4 step 4)."""
+        self.groups = dict(sorted(self.groups.items(), key=provider_order(self.groups.values())))
+
+    def turned(self) -> Iterator[Candidate]:
+        """The candidates of every credential next to each other, each pool from the place where it is its turn.
+
+        Pools turn once when every credential has had a request, not with each request: credentials take turns as well,
+        and both in step would tie every credential to one model.
+        """
+        offset, self.turns = self.turns // len(self.groups), self.turns + 1
+        for group in self.groups.values():
+            start = offset % len(group)
+            yield from group[start:]
+            yield from group[:start]
 
 
 class ModelRegistry:
-    """One configuration's models; immutable, a reload makes a new one. See `cpa.types.ModelResolver`.
+    """One configuration's models; a reload makes a new one. See `cpa.types.ModelResolver`.
+
+    It does not change, except that pools turn: `Served`.
 
     Attributes:
       cards: one per listed id, in no particular order.
@@ -47,6 +87,7 @@ class ModelRegistry:
         *,
         plugin_models: Sequence[PluginModels] = (),
         excluded_by_provider: Mapping[str, Sequence[str]] = NOTHING_EXCLUDED,
+        aliases_by_provider: Mapping[str, Sequence[OAuthModelAlias]] = NO_ALIASES,
         force_prefix: bool = False,
         created_unix: int = 0,
     ) -> None:
@@ -55,10 +96,13 @@ class ModelRegistry:
         Args:
           plugin_models: in the plugins' order.
           excluded_by_provider: patterns for credentials that were read from files, beside their own.
+          aliases_by_provider: names for models of these credentials; what a file says of a model comes first.
           created_unix: stands for the age of models whose own nobody knows; strict clients want one. 0 = left out.
         """
         self._created_unix = created_unix
-        self._candidates: dict[str, list[Candidate]] = {}
+        self._served: dict[str, Served] = {}
+        self._resolved: dict[str, tuple[Candidate, ...]] = {}  # of names that are no pools
+        self._offers: dict[tuple[str, str, str], Offer] = {}  # by name, credential and provider's name
         self._cards: dict[str, ModelCard] = {}
         self._ages: dict[str, int] = {}  # as the catalogue knows them, nothing made up
         self._providers: set[str] = set()
@@ -73,15 +117,17 @@ class ModelRegistry:
                 continue
             self._providers.add(credential.provider)
             added = shared.get(credential.provider, ())
-            for offer in offers(credential, own=own.get(credential.id), shared=added):
-                if excluded(offer.id, without):
-                    continue
+            found = offers(credential, own=own.get(credential.id), shared=added)
+            left = (offer for offer in found if not excluded(offer.id, without))
+            for offer in with_aliases(left, aliases_of(credential, aliases_by_provider)):
                 candidate = Candidate(credential=credential, model=offer.upstream_name, executor=executor)
                 for name in visible_names(offer.id, credential.prefix, force_prefix=force_prefix):
-                    self._register(name, candidate, offer.card)
+                    self._register(name, candidate, offer)
         self._list_claims(plugin_models, executors, excluded_by_provider, {c.provider for c in credentials})
-        for candidates in self._candidates.values():
-            candidates.sort(key=provider_order(candidates))
+        for name, served in self._served.items():
+            served.order()
+            if not served.pooled:
+                self._resolved[name] = tuple(served.turned())
 
     def _list_claims(
         self,
@@ -91,27 +137,38 @@ class ModelRegistry:
         with_credentials: Set[str],
     ) -> None:
         """Models of plugins' executors for whose providers there is no usable credential."""
+        direct: set[str] = set()
         for group in plugin_models:
             executor = executors.get(group.provider)
             if not group.claimed or executor is None or group.provider in self._providers:
                 continue
             for card in group.cards:
-                if card.id in self._candidates or excluded(card.id, excluded_by_provider.get(group.provider, ())):
+                if card.id in self._served or excluded(card.id, excluded_by_provider.get(group.provider, ())):
                     continue
                 if group.direct and group.provider not in with_credentials:
                     nobody = Credential(id="", provider=group.provider, label=group.plugin_id)
-                    self._register(card.id, Candidate(credential=nobody, model=card.id, executor=executor), card)
+                    candidate = Candidate(credential=nobody, model=card.id, executor=executor)
+                    self._register(card.id, candidate, offer_of(card))
+                    direct.add(group.provider)
                 else:
                     self._unpaid.setdefault(card.id, group.provider)
                     self._list(card.id, card, group.plugin_id)
-        self._providers |= {c.credential.provider for found in self._candidates.values() for c in found}
+        # Only now: a provider without credential may have several groups.
+        self._providers |= direct
 
-    def _register(self, name: str, candidate: Candidate, card: ModelCard) -> None:
-        known = self._candidates.setdefault(name, [])
-        # A second entry of one credential under one name is a pool; until pools rotate, its first entry serves.
-        if all(other.credential is not candidate.credential for other in known):
-            known.append(candidate)
-            self._list(name, card, candidate.credential.label)
+    def _register(self, name: str, candidate: Candidate, offer: Offer) -> None:
+        """Let *candidate* serve *name*. Of several offers of one credential under one name the first counts; those that
+        the operator configured under one id are a pool, in which every model of the provider stands once."""
+        served = self._served.setdefault(name, Served())
+        group = served.groups.get(candidate.credential.id, ())
+        key = (name, candidate.credential.id, candidate.model)
+        if group:
+            first = self._offers[name, candidate.credential.id, group[0].model]
+            if key in self._offers or not (offer.configured and first.configured and offer.id == first.id):
+                return
+        self._offers[key] = offer
+        served.add(candidate)
+        self._list(name, offer.card, candidate.credential.label)
 
     def _list(self, name: str, card: ModelCard, owner: str) -> None:
         if name not in self._cards:
@@ -133,21 +190,64 @@ class ModelRegistry:
         return tuple(sorted(self._providers))
 
     def resolve(self, model: str, *, provider: str = "") -> tuple[Candidate, ...]:
-        """See `cpa.types.ModelResolver`. ``auto``, unless a model is called so, is the newest one that writes text."""
-        if model == "auto" and model not in self._candidates:
-            texts = [name for name in self._candidates if self._cards[name].type != IMAGE_TYPE]
-            model = max(texts, key=lambda name: (self._ages.get(name, 0), name), default=model)
-        candidates = self._candidates.get(model)
-        if not candidates:
-            if model in self._unpaid:
-                raise no_credential(provider or self._unpaid[model], model)
-            raise UnknownModel(model)
-        if not provider:
-            return tuple(candidates)
-        of_provider = tuple(c for c in candidates if c.credential.provider == provider)
-        if not of_provider:
-            raise no_credential(provider, model)
-        return of_provider
+        """See `cpa.types.ModelResolver`. The exact name counts first, then the one before a thinking suffix. ``auto``,
+        unless a model is called so, is the newest one that writes text.
+
+        Candidates have the provider's name of the model, without suffix: `thinking` has what suffixes say. Those of one
+        credential stand next to each other; where there are several of one, they are a pool, to be tried in that order
+        before the credential is given up.
+        """
+        needed = ""
+        for name in self._names(model):
+            found = self._resolved.get(name)
+            if found is None and (served := self._served.get(name)) is not None:
+                found = tuple(served.turned())
+            if found is not None and provider:
+                found = tuple(candidate for candidate in found if candidate.credential.provider == provider)
+            if found:
+                return found
+            if found is not None or name in self._unpaid:
+                needed = needed or provider or self._unpaid[name]
+        if needed:
+            raise no_credential(needed, model)
+        raise UnknownModel(model)
+
+    def thinking(self, candidate: Candidate, model: str) -> Thinking | None:
+        """What the names say of reasoning when *candidate* serves *model*, from whose resolution it comes.
+
+        The suffix of the configured name, else that of *model*; None when neither says anything, and when the suffix is
+        part of the name that the provider knows.
+        """
+        name, offer = self._offer(candidate, model)
+        if offer is not None and offer.thinking is not None:
+            return offer.thinking
+        if offer is None or (name == model and not offer.renamed):
+            return None
+        return split_configured(model)[1]
+
+    def answer_name(self, candidate: Candidate, model: str) -> str:
+        """The name that answers shall carry when *candidate* serves *model*; empty = the provider's (proxy 2.4)."""
+        _, offer = self._offer(candidate, model)
+        return offer.answer_name if offer is not None and offer.forced else ""
+
+    def _offer(self, candidate: Candidate, model: str) -> tuple[str, Offer | None]:
+        """What *candidate* was made of, and the name under which *model* was found."""
+        for name in self._names(model):
+            offer = self._offers.get((name, candidate.credential.id, candidate.model))
+            if offer is not None:
+                return name, offer
+        return model, None
+
+    def _names(self, model: str) -> Iterator[str]:
+        """Names under which *model* may be registered, best first."""
+        yield model
+        split = split_suffix(model)
+        if split is not None:
+            yield split[0]
+        if "auto" in (model, split and split[0]) and "auto" not in self._served:
+            texts = [name for name in self._served if self._cards[name].type != IMAGE_TYPE]
+            if texts:
+                yield max(texts, key=lambda name: (self._ages.get(name, 0), name))
 
 
 def no_credential(provider: str, model: str) -> NoCredential:
@@ -155,12 +255,12 @@ def no_credential(provider: str, model: str) -> NoCredential:
     return NoCredential(f"auth_not_found: no auth available (providers={provider}, model={model})")
 
 
-def provider_order(candidates: Iterable[Candidate]) -> Callable[[Candidate], tuple[int, str]]:
-    """Providers with more credentials first, ties by name (proxy 2.4 step 4)."""
+def provider_order(groups: Iterable[Sequence[Candidate]]) -> Callable[[tuple[str, list[Candidate]]], tuple[int, str]]:
+    """The key by which credentials with their candidates are sorted."""
     counts: dict[str, int] = {}
-    for candidate in candidates:
-        counts[candidate.credential.provider] = counts.get(candidate.credential.provider, 0) + 1
-    return lambda candidate: (-counts[candidate.credential.provider], candidate.credential.provider)
+    for group in groups:
+        counts[group[0].credential.provider] = counts.get(group[0].credential.provider, 0) + 1
+    return lambda item: (-counts[item[1][0].credential.provider], item[1][0].credential.provider)
 
 
 def offers(
@@ -192,18 +292,13 @@ def sorted_out(
     return own, shared
 
 
-def offer_of(card: ModelCard) -> Offer:
-    """A model under its own name."""
-    return Offer(id=card.id, upstream_name=card.id, card=card)
-
-
 def catalogue_offers(credential: Credential) -> Iterable[Offer]:
     """What the operator configured for *credential*, else what is known of its provider."""
     known = {card.id: card for card in catalogue().get(CHANNELS.get(credential.provider, credential.provider), ())}
     if not credential.models:
         return map(offer_of, known.values())
     return [
-        Offer(id=entry.alias or entry.name, upstream_name=entry.name, card=described(entry, known.get(entry.name)))
+        offer_of_entry(entry, described(entry, known.get(split_configured(entry.name)[0])))
         for entry in credential.models
     ]
 

@@ -26,6 +26,7 @@ from cpa.errors import (
     UnknownModel,
     UnsupportedFormat,
     UpstreamError,
+    UpstreamStatusError,
 )
 from cpa.formats import headers as http
 from cpa.formats.facts import request_facts
@@ -34,7 +35,7 @@ from cpa.formats.json import splice_model
 from cpa.formats.names import SAME_WIRE, Format, carries
 from cpa.formats.streams import open_reader
 from cpa.formats.thinking import Thinking, split_suffix
-from cpa.pipeline.answer import Answer, AnswerStream
+from cpa.pipeline.answer import JSON_HEADERS, Answer, AnswerStream
 from cpa.pipeline.dispatch import ask, first_body, fold_body
 from cpa.pipeline.exchange import OUTCOMES, Event, Exchange, ModelRequest, State
 from cpa.pipeline.plan import Plan
@@ -67,8 +68,15 @@ from cpa.pipeline.stage import (
 )
 from cpa.pipeline.stream import NATIVE_IDENTITY, AnswerContext, ChunkStages, transform_full
 from cpa.pipeline.trace import Trace
-from cpa.pipeline.translating import TranslationServices, answer_context, loss_header, request_context
+from cpa.pipeline.translating import TranslationServices, answer_context, estimated_tokens, loss_header, request_context
 from cpa.translation.context import Context
+from cpa.translation.counting import (
+    COUNTED_BY_PROVIDER,
+    count_reply,
+    count_request,
+    read_count,
+    unwrap_count_request,
+)
 from cpa.translation.registry import translate_request
 from cpa.types import (
     NESTED_CALLS,
@@ -93,6 +101,8 @@ log = structlog.get_logger(__name__)
 
 STRATEGIES = frozenset({"round-robin", "fill-first"})
 """Built-in ones that a plugin may name (plugin-abi 4.5)."""
+NOT_COUNTED_STATUSES = frozenset({404, 405, 501})
+"""What hosts answer that have no endpoint for token counts."""
 COMPLETION_WAIT_S = 5.0
 """How long an ended exchange waits for a place among the running completion events before it gives up, loudly."""
 FORMATS_WITH_MODEL_IN_BODY = frozenset({Format.OPENAI, Format.OPENAI_RESPONSE, Format.CODEX, Format.CLAUDE})
@@ -488,6 +498,9 @@ class Run:
             alt=self.request.alt,
             log=self.wire_log,
         )
+        if self.request.operation is Operation.COUNT_TOKENS and prepared.wire.native:
+            yield await self._counted(prepared, call)
+            return
         account = self._open_account(prepared)
         if not self.request.stream:
             async with candidate.executor.open(call) as upstream:
@@ -504,6 +517,31 @@ class Run:
             if account is not None:
                 account.response_headers = upstream.headers
             yield await self._streamed(prepared, upstream, account)
+
+    async def _counted(self, prepared: Prepared, call: UpstreamCall) -> Answer:
+        """A token count: the provider's where it counts, else an estimate; never an error (translation Part 6)."""
+        asked, provider = prepared.asked, Format(prepared.wire.output)
+        if asked is None or provider in COUNTED_BY_PROVIDER:
+            if asked is not None:
+                body = count_request(provider, b"".join(prepared.body), call.model)
+                call = attrs.evolve(call, body=(body,))
+            try:
+                async with prepared.candidate.executor.open(call) as upstream:
+                    reply = await upstream.read()
+                if asked is not None:
+                    reply = count_reply(self.request.answer_format, read_count(provider, reply))
+                return await self._full(attrs.evolve(prepared, answer=None), upstream.headers, reply)
+            except UpstreamStatusError as exc:
+                if exc.status not in NOT_COUNTED_STATUSES:
+                    raise
+        tokens = estimated_tokens(
+            self.request, prepared.candidate, self.services.translation, asked=asked, body=prepared.original
+        )
+        answer = await self._full(
+            attrs.evolve(prepared, answer=None), JSON_HEADERS, count_reply(self.request.answer_format, tokens)
+        )
+        answer.headers = (*answer.headers, (b"x-token-count", b"estimate"))
+        return answer
 
     async def _prepare(self, candidate: Candidate) -> Prepared:
         """Interceptors of this attempt, then translation. Results are not carried over to the next attempt."""
@@ -553,6 +591,8 @@ class Run:
         pieces: tuple[bytes, ...] = (body,)
         if asked is not None:
             await trio.lowlevel.checkpoint()
+            if self.request.operation is Operation.COUNT_TOKENS:
+                body = unwrap_count_request(source, body)
             pieces = (translate_request(body, asked),)
         elif source in FORMATS_WITH_MODEL_IN_BODY and model != self.request.model:
             pieces = splice_model(body, model)

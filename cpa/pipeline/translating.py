@@ -9,6 +9,7 @@ from cpa.errors import RequestError
 from cpa.formats.names import Format, translates
 from cpa.pipeline.exchange import ModelRequest
 from cpa.translation.context import Context, Signatures, StoredResponses, TranslationSettings
+from cpa.translation.counting import estimate, unwrap_count_request
 from cpa.translation.profile import ModelProfile, default_profile
 from cpa.translation.registry import spoke
 from cpa.types import Candidate, Wire
@@ -66,6 +67,16 @@ def answer_context(
         made.request = spoke(request.format).parse_request(body, made)
     made.losses.clear()
     return attrs.evolve(made, client=request.answer_format)
+
+
+def estimated_tokens(
+    request: ModelRequest, candidate: Candidate, services: TranslationServices, *, asked: Context | None, body: bytes
+) -> int:
+    """How many tokens *body* is, roughly (translation Part 6). Raises: MalformedRequest."""
+    if asked is not None and asked.request is not None:
+        return estimate(asked.request)
+    made = _context(request, candidate, request.format, services)
+    return estimate(spoke(request.format).parse_request(unwrap_count_request(request.format, body), made))
 
 
 def _context(request: ModelRequest, candidate: Candidate, provider: Format, services: TranslationServices) -> Context:

@@ -5,6 +5,7 @@ counts bytes of UTF-8, and Claude does not count: it cuts its blocks around what
 citation that cannot be read is none.
 """
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Final
@@ -21,7 +22,7 @@ FILE: Final = "file"
 DOC: Final = "doc"
 SEARCH: Final = "search"
 WHOLE_BLOCK: Final = 0, -1
-"""*start* and *end* of a citation of its whole block, whose length is known when it closes: the normalizer writes it."""
+"""*start* and *end* of a citation of its whole block; the length is known when it closes: the normalizer writes it."""
 
 MAX_METADATA_BYTES: Final = 4 * 1024 * 1024
 MAX_CITATIONS: Final = 10_000
@@ -144,7 +145,7 @@ def from_gemini(metadata: bytes, texts: Sequence[str]) -> list[tuple[int, Annota
         part = max(0, _offset(segment.get("partIndex"), 0))
         begin, stop = _offset(segment.get("startIndex"), 0), _offset(segment.get("endIndex"))
         if part >= len(texts) or (len(texts) > 1 and part == 0 and stop > sizes[0]):
-            part = next((i for i in range(len(texts)) if begin < starts[i + 1]), len(texts) - 1)
+            part = min(bisect_right(starts, begin), len(texts)) - 1
             begin, stop = begin - starts[part], stop - starts[part] if stop >= 0 else stop
         stop = stop if stop >= 0 else sizes[part]
         for index in _list(support.get("groundingChunkIndices")):
@@ -243,7 +244,9 @@ def to_gemini(blocks: Sequence[tuple[str, Sequence[Annotation]]], queries: Seque
 
 
 def _has_link(annotation: Annotation) -> bool:
-    return annotation.kind in (URL, SEARCH) and annotation.url.startswith(("http://", "https://"))
+    if annotation.kind == SEARCH:  # whose source is the client's own word for it
+        return annotation.url.startswith(("http://", "https://"))
+    return annotation.kind == URL and bool(annotation.url)
 
 
 def _citation(annotation: Annotation, offset: int) -> JsonObject:

@@ -24,17 +24,18 @@ PREFIXES: Final = {
 """Words that deployed proxies write before a ``#``."""
 MAX_FIELDS: Final = 32
 """Of one protobuf message that are looked at; real ones have fewer than ten."""
-MAX_LAYERS: Final = 2
-"""Of base64 around a signature of Claude's."""
 MAX_PREFIX_CHARS: Final = 16
 
 _FERNET_PREFIX = "gAAAA"
-_FERNET_VERSION = 0x80
+_FERNET_VERSION = b"\x80"
 _FERNET_FRAME_BYTES = 57
 """Version, time, IV and MAC; between IV and MAC stand whole blocks of 16, at least one."""
 _UUID = re.compile(rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _URLSAFE = str.maketrans("-_", "+/")
+_UUID_CHARS = 36
+_MAX_WRAPPED_UUID_CHARS = 64
 _EDGE_CHARS = 64
+_HEAD_CHARS = 128
 _ALPHABET = re.compile(r"[A-Za-z0-9+/_-]*")
 _BYTES_FIELD, _VARINT_FIELD = 2, 0
 
@@ -46,12 +47,22 @@ def provenance_of(data: str) -> Provenance:
     word, mark, _ = data[:MAX_PREFIX_CHARS].partition("#")
     if mark:
         return PREFIXES.get(word, Provenance.UNKNOWN)
-    if _is_openai(data):
-        return Provenance.OPENAI
-    if _is_claude(data):
-        return Provenance.CLAUDE
-    if _is_gemini(data):
-        return Provenance.GEMINI
+    # The first character of base64 is six bits of the first byte, and rules out all but one or two.
+    match data[:1]:
+        case "g" if _is_openai(data):
+            return Provenance.OPENAI
+        case "C" if (view := _View(data)).is_base64 and _names_claude(view, 0, view.size, depth=3):
+            return Provenance.CLAUDE
+        case "E":
+            return _of_container(data)
+        case "R":  # E, in base64 once more
+            inner = _View(data)
+            if inner.is_base64 and _of_container(inner.read(0, inner.size).decode("ascii", "replace")) is (
+                Provenance.CLAUDE
+            ):
+                return Provenance.CLAUDE
+        case _:
+            pass
     return Provenance.UNKNOWN
 
 
@@ -67,10 +78,11 @@ def is_replayable(data: str, provenance: Provenance) -> bool:
         return False
     if provenance is not Provenance.GEMINI:
         return True
-    if _UUID.fullmatch(data.encode("utf-8", "replace")[:64]):
+    if len(data) == _UUID_CHARS and _UUID.fullmatch(data.encode("utf-8", "replace")):
         return False
-    inner = _gemini_inner(data)
-    return inner is None or not _UUID.fullmatch(inner)
+    if len(data) > _MAX_WRAPPED_UUID_CHARS:
+        return True
+    return not _UUID.fullmatch(_gemini_inner(data))
 
 
 # --- structure -------------------------------------------------------------------------------------------------------
@@ -79,70 +91,83 @@ def is_replayable(data: str, provenance: Provenance) -> bool:
 class _View:
     """Random access to the bytes of base64 text in either alphabet, with or without padding."""
 
+    __slots__ = ("_head", "_text", "is_base64", "size")
+
     def __init__(self, text: str) -> None:
-        stripped = text.rstrip("=") if text.endswith("=") else text
+        stripped = text.rstrip("=")
         self._text = stripped
         whole, rest = divmod(len(stripped), 4)
-        edges = stripped[:_EDGE_CHARS], stripped[-_EDGE_CHARS:]
-        padding = len(text) - len(stripped)
         self.is_base64 = (
-            bool(stripped) and rest != 1 and padding <= 2 and all(_ALPHABET.fullmatch(edge) for edge in edges)
+            bool(stripped)
+            and rest != 1
+            and len(text) - len(stripped) <= 2
+            and bool(_ALPHABET.fullmatch(stripped, 0, _EDGE_CHARS))
+            and bool(_ALPHABET.fullmatch(stripped, max(0, len(stripped) - _EDGE_CHARS)))
         )
         self.size = whole * 3 + (0, 0, 1, 2)[rest]
+        # Nearly all that is looked at.
+        self._head = self._decode(stripped[:_HEAD_CHARS]) if self.is_base64 else b""
 
     def read(self, start: int, count: int) -> bytes:
         """Up to *count* bytes; fewer at the end, none at all where the text is no base64."""
+        end = min(start + count, self.size)
+        if end <= len(self._head):
+            return self._head[start:end]
         first = start // 3
-        last = -(-min(start + count, self.size) // 3)
-        chars = self._text[4 * first : 4 * last].translate(_URLSAFE)
+        return self._decode(self._text[4 * first : 4 * -(-end // 3)])[start - 3 * first : end - 3 * first]
+
+    @staticmethod
+    def _decode(chars: str) -> bytes:
+        if "-" in chars or "_" in chars:
+            chars = chars.translate(_URLSAFE)
         try:
-            found = binascii.a2b_base64(chars + "=" * (-len(chars) % 4), strict_mode=True)
+            return binascii.a2b_base64(chars + "=" * (-len(chars) % 4), strict_mode=True)
         except ValueError:
             return b""
-        skip = start - 3 * first
-        return found[skip : skip + count]
 
 
-class _Field:
-    """A protobuf field: of a bytes field *start* and *size* are those of its content."""
+_Field = tuple[int, int, int, int]
+"""Number, wire type, and of a bytes field where its content starts and ends; number 0 = no message any more."""
+_BROKEN: Final[_Field] = (0, 0, 0, 0)
 
-    __slots__ = ("number", "size", "start", "wire")
 
-    def __init__(self, number: int, wire: int, start: int, size: int) -> None:
-        self.number, self.wire, self.start, self.size = number, wire, start, size
+def _field(view: _View, start: int, end: int) -> tuple[_Field, int]:
+    """The field at *start*, and where the next one is."""
+    head = view.read(start, min(20, end - start))
+    tag, after = _varint(head, 0)
+    number, wire = tag >> 3, tag & 7
+    size = 0
+    if wire == _VARINT_FIELD:
+        _, stop = _varint(head, after)
+    elif wire == _BYTES_FIELD:
+        size, stop = _varint(head, after)
+    elif wire in (1, 5):
+        stop, size = after, 8 if wire == 1 else 4
+    else:
+        stop = 0
+    if not number or not after or not stop or start + stop + size > end:
+        return _BROKEN, end
+    return (number, wire, start + stop, start + stop + size), start + stop + size
 
 
 def _fields(view: _View, start: int, end: int) -> Iterator[_Field]:
-    """The fields between two places; stops where the bytes are no message, `_Field.number` 0 then."""
+    """The fields between two places, not too many; the last one is broken where the bytes are no message."""
     for _ in range(MAX_FIELDS):
         if start >= end:
             return
-        head = view.read(start, min(20, end - start))
-        tag, after = _varint(head, 0)
-        number, wire = tag >> 3, tag & 7
-        size = 0
-        if wire == _VARINT_FIELD:
-            _, stop = _varint(head, after)
-        elif wire == _BYTES_FIELD:
-            size, stop = _varint(head, after)
-        elif wire in (1, 5):
-            stop, size = after, 8 if wire == 1 else 4
-        else:
-            stop = 0
-        if not number or not after or not stop or start + stop + size > end:
-            yield _Field(0, 0, start, 0)
-            return
-        yield _Field(number, wire, start + stop, size)
-        start += stop + size
+        field, start = _field(view, start, end)
+        yield field
 
 
 def _varint(data: bytes, place: int) -> tuple[int, int]:
     """A number and where it ends; 0 = there is none."""
-    value = 0
-    for shift, byte in enumerate(data[place : place + 10]):
-        value |= (byte & 0x7F) << 7 * shift
+    value = shift = 0
+    for byte in data[place : place + 10]:
+        place += 1
+        value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return value, place + shift + 1
+            return value, place
+        shift += 7
     return 0, 0
 
 
@@ -151,69 +176,51 @@ def _is_openai(data: str) -> bool:
         return False
     view = _View(data)
     encrypted = view.size - _FERNET_FRAME_BYTES
-    return view.is_base64 and encrypted >= 16 and encrypted % 16 == 0 and view.read(0, 1) == bytes((_FERNET_VERSION,))
+    return view.is_base64 and encrypted >= 16 and encrypted % 16 == 0 and view.read(0, 1) == _FERNET_VERSION
 
 
-def _is_claude(data: str) -> bool:
-    text = data
-    for layer in range(MAX_LAYERS):
-        view = _View(text)
-        if not view.is_base64:
-            return False
-        first = view.read(0, 1)
-        if first == b"\x12":
-            return _is_claude_container(view)
-        if first == b"\x08":
-            return _names_claude(view, 0, view.size, depth=3)
-        if first != b"E" or layer + 1 == MAX_LAYERS:
-            return False
-        # Base64 of base64: the inner text begins with E.
-        inner = view.read(0, view.size)
-        text = inner.decode("ascii", "replace")
-    return False
+def _of_container(data: str) -> Provenance:
+    """Claude's form 1 and Gemini's: both begin with a container, field 2, that begins with field 1.
 
-
-def _is_claude_container(view: _View) -> bool:
-    """Form 1: a container with a channel block in it, and more fields after the container."""
-    top = list(_fields(view, 0, view.size))
-    if len(top) < 2 or not all(field.number for field in top):
-        return False
-    container = top[0]
-    block = next(_fields(view, container.start, container.start + container.size), None)
-    if block is None or block.number != 1 or block.wire != _BYTES_FIELD:
-        return False
-    inner = _fields(view, block.start, block.start + block.size)
-    return any(field.number == 1 and field.wire == _VARINT_FIELD for field in inner)
+    Claude's field 1 is a channel block, and more fields follow the container. Gemini's holds what begins with 1 (or a
+    UUID), and nothing follows either of the two.
+    """
+    view = _View(data)
+    if not view.is_base64:
+        return Provenance.UNKNOWN
+    (number, wire, start, end), after = _field(view, 0, view.size)
+    if (number, wire) != (2, _BYTES_FIELD):
+        return Provenance.UNKNOWN
+    (number, wire, inner, inner_end), inner_after = _field(view, start, end)
+    if (number, wire) != (1, _BYTES_FIELD):
+        return Provenance.UNKNOWN
+    if after == view.size:
+        content = view.read(inner, min(inner_end - inner, _UUID_CHARS + 1))
+        is_gemini = inner_after == end and (content.startswith(b"\x01") or _UUID.fullmatch(content))
+        return Provenance.GEMINI if is_gemini else Provenance.UNKNOWN
+    if not all(number for number, _, _, _ in _fields(view, after, view.size)):
+        return Provenance.UNKNOWN
+    has_channel = any(number == 1 and wire == _VARINT_FIELD for number, wire, _, _ in _fields(view, inner, inner_end))
+    return Provenance.CLAUDE if has_channel else Provenance.UNKNOWN
 
 
 def _names_claude(view: _View, start: int, end: int, *, depth: int) -> bool:
-    """Form 2: somewhere in the message stands the name of a model."""
-    for field in _fields(view, start, end):
-        if not field.number:
+    """Claude's form 2: somewhere in the message stands the name of a model."""
+    for number, wire, inner, inner_end in _fields(view, start, end):
+        if not number:
             return False
-        if field.wire != _BYTES_FIELD:
+        if wire != _BYTES_FIELD:
             continue
-        if view.read(field.start, 7) == b"claude-":
+        if view.read(inner, 7) == b"claude-":
             return True
-        if depth > 1 and _names_claude(view, field.start, field.start + field.size, depth=depth - 1):
+        if depth > 1 and _names_claude(view, inner, inner_end, depth=depth - 1):
             return True
     return False
 
 
-def _is_gemini(data: str) -> bool:
-    inner = _gemini_inner(data)
-    return inner is not None and (inner.startswith(b"\x01") or bool(_UUID.fullmatch(inner)))
-
-
-def _gemini_inner(data: str) -> bytes | None:
-    """The first bytes of what is wrapped in exactly one field 2 that holds exactly one field 1."""
+def _gemini_inner(data: str) -> bytes:
+    """The first bytes of what is in field 1 of field 2."""
     view = _View(data)
-    if not view.is_base64:
-        return None
-    start, end = 0, view.size
-    for number in (2, 1):
-        fields = list(_fields(view, start, end))
-        if len(fields) != 1 or fields[0].number != number or fields[0].wire != _BYTES_FIELD:
-            return None
-        start, end = fields[0].start, fields[0].start + fields[0].size
-    return view.read(start, min(end - start, 37))
+    (number, _, start, end), _ = _field(view, 0, view.size)
+    (inner_number, _, inner, inner_end), _ = _field(view, start, end) if number == 2 else (_BROKEN, 0)
+    return view.read(inner, min(inner_end - inner, _UUID_CHARS + 1)) if inner_number == 1 else b""

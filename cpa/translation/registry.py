@@ -8,7 +8,7 @@ from typing import Final
 from cpa.formats.names import Format
 from cpa.formats.sse import event_data, parse_event, split_events
 from cpa.translation.context import Context
-from cpa.translation.filters import StopGuard
+from cpa.translation.filters import StopGuard, open_stop_guard
 from cpa.translation.ir import End, Err, IREvent
 from cpa.translation.loss import StrictLoss
 from cpa.translation.normalizer import Normalizer
@@ -127,7 +127,6 @@ class StreamSession:
 
 def _guard(ctx: Context) -> StopGuard | None:
     """Providers without stop sequences get them from us (translation 2.4)."""
-    if ctx.provider not in (Format.OPENAI_RESPONSE, Format.CODEX) or ctx.request is None:
+    if ctx.request is None or ctx.provider not in (Format.OPENAI_RESPONSE, Format.CODEX):
         return None
-    stops = [stop for stop in ctx.request.sampling.stop if stop]
-    return StopGuard(stops) if stops else None
+    return open_stop_guard(ctx.request, ctx)

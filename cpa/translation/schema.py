@@ -1,29 +1,150 @@
-"""JSON Schema between the dialects (2.5a)."""
+"""JSON Schema between the dialects of the protocols (2.5a).
 
+Agents send the same hundred schemas with each turn: what was cleaned is kept, by a hash of the schema's bytes. A schema
+beyond the limits of `schema_walk` passes as it is; it is the provider's to judge.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from hashlib import sha256
+from threading import Lock
+from typing import Final
+
+import attrs
+
+from cpa.formats.json import encode
 from cpa.translation.context import Context
 from cpa.translation.profile import SchemaTier
+from cpa.translation.schema_claude import ClaudeOutput
+from cpa.translation.schema_json_tier import JsonTier
+from cpa.translation.schema_openapi_tier import OpenApiTier
+from cpa.translation.schema_roots import as_json_schema, as_schema, is_sound, repaired, satisfies_strict
+from cpa.translation.schema_walk import SchemaTooBig, read
+
+__all__ = ["clean_claude_output", "clean_gemini", "from_openapi", "is_strict", "repair_root"]
+
+MAX_CACHED: Final = 4096
+"""Schemas; an agent has about a hundred."""
+MAX_CACHED_BYTES: Final = 16 * 1024 * 1024
+"""All of them together, as they went out."""
 
 
-def clean_gemini(schema: bytes, tier: SchemaTier, ctx: Context | None = None, path: str = "tools") -> bytes:
-    """*schema* in the dialect of a Gemini tier."""
-    return schema
+@attrs.frozen(kw_only=True)
+class _Cleaned:
+    schema: bytes
+    lost: tuple[str, ...] = ()
+
+
+class _Cache:
+    """Least recently used first. Large bodies are translated on worker threads, hence the lock."""
+
+    def __init__(self) -> None:
+        self._entries: OrderedDict[tuple[str, bytes], _Cleaned] = OrderedDict()
+        self._size_bytes = 0
+        self._lock = Lock()
+
+    def get(self, kind: str, schema: bytes, make: Callable[[bytes], _Cleaned]) -> _Cleaned:
+        """What *make* makes of *schema*, which depends on nothing else."""
+        key = (kind, sha256(schema).digest())
+        with self._lock:
+            found = self._entries.get(key)
+            if found is not None:
+                self._entries.move_to_end(key)
+                return found
+        made = make(schema)
+        with self._lock:
+            if key not in self._entries:
+                self._entries[key] = made
+                self._size_bytes += len(made.schema)
+            while len(self._entries) > MAX_CACHED or self._size_bytes > MAX_CACHED_BYTES:
+                _, dropped = self._entries.popitem(last=False)
+                self._size_bytes -= len(dropped.schema)
+        return made
+
+
+_cache = _Cache()
+
+
+def clean_gemini(
+    schema: bytes, tier: SchemaTier, ctx: Context | None = None, path: str = "tools", *, root_object: bool = True
+) -> bytes:
+    """*schema* in the dialect of a Gemini tier; for tools, and for structured output with ``root_object=False``.
+
+    Args:
+      ctx, path: where losses are noted: constraints that became text or went.
+      root_object: an object must be at the root, and is put there.
+    """
+    cleaner = JsonTier if tier is SchemaTier.JSON else OpenApiTier
+
+    def make(raw: bytes) -> _Cleaned:
+        try:
+            value = read(raw)
+            root = repaired(value) if root_object else as_schema(value)
+            work = cleaner(root)
+            return _Cleaned(schema=encode(work.clean()), lost=tuple(sorted(work.lost)))
+        except SchemaTooBig:
+            return _TOO_BIG
+
+    kind = f"gemini-{tier}-{'tool' if root_object else 'output'}"
+    return _noted(_cache.get(kind, schema, make), schema, ctx, path)
 
 
 def clean_claude_output(schema: bytes, ctx: Context | None = None, path: str = "response_format") -> bytes:
-    """*schema* as Claude's structured output takes it."""
-    return schema
+    """*schema* as ``output_config.format.schema``, by the rules of the vendor's own transformer."""
+
+    def make(raw: bytes) -> _Cleaned:
+        try:
+            work = ClaudeOutput(as_schema(read(raw)))
+            return _Cleaned(schema=encode(work.clean()), lost=tuple(sorted(work.lost)))
+        except SchemaTooBig:
+            return _TOO_BIG
+
+    return _noted(_cache.get("claude-output", schema, make), schema, ctx, path)
 
 
 def repair_root(schema: bytes) -> bytes:
-    """*schema* with an object at its root."""
-    return schema or b'{"type":"object","properties":{}}'
+    """*schema* with an object at its root, for tools of Claude, Gemini and strict Chat; a sound one is not touched."""
+    if is_sound(schema):
+        return schema
+
+    def make(raw: bytes) -> _Cleaned:
+        try:
+            return _Cleaned(schema=encode(repaired(read(raw))))
+        except SchemaTooBig:
+            return _TOO_BIG
+
+    return _cache.get("root", schema, make).schema or schema
 
 
 def from_openapi(schema: bytes) -> bytes:
-    """Gemini's dialect (upper-case types) as JSON Schema."""
-    return schema
+    """A schema in Gemini's dialect (upper-case types, ``nullable``) as JSON Schema, for everybody else."""
+
+    def make(raw: bytes) -> _Cleaned:
+        try:
+            value = read(raw)
+            return _Cleaned(schema=encode(as_json_schema(value if isinstance(value, dict) else repaired(value))))
+        except SchemaTooBig:
+            return _TOO_BIG
+
+    return _cache.get("from-openapi", schema, make).schema or schema
 
 
 def is_strict(schema: bytes) -> bool:
-    """Whether *schema* satisfies OpenAI's strict rules."""
-    return False
+    """Whether *schema* satisfies OpenAI's strict rules, so that ``strict: true`` can be said of it."""
+
+    def make(raw: bytes) -> _Cleaned:
+        try:
+            return _Cleaned(schema=b"true" if satisfies_strict(read(raw)) else b"")
+        except SchemaTooBig:
+            return _TOO_BIG
+
+    return bool(_cache.get("strict", schema, make).schema)
+
+
+_TOO_BIG: Final = _Cleaned(schema=b"", lost=("schema too large or too deep to be adapted",))
+
+
+def _noted(cleaned: _Cleaned, schema: bytes, ctx: Context | None, path: str) -> bytes:
+    if ctx is not None and cleaned.lost:
+        ctx.lose(path, "schema: " + ", ".join(cleaned.lost))
+    return cleaned.schema or schema

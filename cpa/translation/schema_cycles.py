@@ -1,33 +1,38 @@
-"""Which references of a schema lead back to where they stand (2.5a: Gemini takes them under optional properties only)."""
+"""References that lead back to where they stand: Gemini takes them under optional properties only (2.5a)."""
 
 from collections.abc import Iterator, Mapping
 
-from cpa.translation.schema_walk import Schema, children, resolve
+from cpa.translation.schema_walk import Schema, canonical, children, resolve
 from cpa.types import JsonValue
 
 
 def cycle_ids(root: Schema) -> dict[str, int]:
-    """For each reference of *root* that can be followed: the number of its strongly connected component.
+    """For each pointer of *root* that can be followed: the number of its strongly connected component.
 
     A reference at a place is cyclic if its component is that of a referenced schema around the place: that schema
     contains it, and it leads there.
     """
-    targets = {ref: found for ref in _refs(root) if (found := resolve(root, ref)) is not None}
-    edges = {ref: [inner for inner in _refs(target, skip_defs=True) if inner in targets] for ref, target in targets.items()}
+    targets = {place: found for ref, place in _refs(root) if (found := resolve(root, ref)) is not None}
+    edges = {
+        place: [inner for _, inner in _refs(target, skip_defs=True) if inner in targets]
+        for place, target in targets.items()
+    }
     return _components(edges)
 
 
-def _refs(node: JsonValue, *, skip_defs: bool = False) -> Iterator[str]:
+def _refs(node: JsonValue, *, skip_defs: bool = False) -> Iterator[tuple[str, str]]:
+    """(spelling, canonical pointer) of the local references in *node*."""
     stack = [node]
     while stack:
         found = stack.pop()
         if not isinstance(found, dict):
             continue
         ref = found.get("$ref")
-        if isinstance(ref, str):
-            yield ref
+        if isinstance(ref, str) and (place := canonical(ref)) is not None:
+            yield ref, place
         # Definitions are part of whoever refers to them, not of the schema that they happen to stand in.
-        stack.extend(child for path, child in children(found) if not skip_defs or path[0] not in ("$defs", "definitions"))
+        inside = children(found)
+        stack.extend(child for path, child in inside if not skip_defs or path[0] not in ("$defs", "definitions"))
 
 
 def _components(edges: Mapping[str, list[str]]) -> dict[str, int]:

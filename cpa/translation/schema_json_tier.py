@@ -3,14 +3,16 @@
 The vendor documents a subset of JSON Schema; what is outside of it becomes text in the description, or goes.
 """
 
+import re
 from collections import Counter
 
 from cpa.translation.schema_cycles import cycle_ids
 from cpa.translation.schema_walk import (
-    LISTS,
-    MAPS,
     Budget,
     Schema,
+    canonical,
+    children,
+    escape,
     hint,
     hint_allowed,
     is_number,
@@ -19,7 +21,6 @@ from cpa.translation.schema_walk import (
     renamed,
     required_names,
     resolve,
-    segments,
     strings,
     type_names,
     type_of,
@@ -54,113 +55,135 @@ _TEXTS = frozenset({"$id", "$anchor", "format", "title", "description"})
 _NUMBERS = frozenset({"minItems", "maxItems", "minimum", "maximum"})
 
 
+DROPPED = frozenset(
+    {
+        "not",
+        "patternProperties",
+        "propertyNames",
+        "unevaluatedProperties",
+        "unevaluatedItems",
+        "additionalItems",
+        "dependentSchemas",
+        "dependencies",
+    }
+)
+"""Constraints that go without a word: as text they would confuse more than help. Annotations go as well."""
+
+
 class JsonTier:
-    """Cleans one schema."""
+    """Cleans one schema.
+
+    Members keep their places, those that only appear by cleaning come last, so that cleaning twice changes nothing.
+    """
 
     def __init__(self, root: Schema) -> None:
-        self.changed: set[str] = set()
-        """Keywords that did not survive."""
+        self.lost: set[str] = set()
+        """Constraints that the model is no longer held to."""
         self._root = root
         self._budget = Budget()
         self._cycles = cycle_ids(root)
         self._around: Counter[int] = Counter()  # components of the referenced schemas around the present place
+        self._merged: tuple[str, ...] = ()  # pointers that an ``allOf`` around the present place has brought in
         self._cyclic = False  # a cyclic reference was met since this was last cleared
-        self._lifted = ""  # description that stood beside the last reference
+        self._lifted = ""  # description that stood beside the reference that the last schema was
 
     def clean(self) -> Schema:
         """The schema in the subset. Raises: SchemaTooBig."""
-        cleaned = self._node(self._root, "#")
+        hints: list[str] = []
+        cleaned = self._child(self._root, "#", "root", hints)
         self._settle_refs(cleaned)
         return cleaned
 
     def _node(self, node: JsonValue, path: str) -> Schema:
         """One schema; *path* is its pointer in the root as it came."""
-        self._budget.spend()
         self._lifted = ""
         if not isinstance(node, dict):
             return {}  # true; Gemini has no false
-        component = self._cycles.get(path)
-        if component is not None:
-            self._around[component] += 1
+        component = self._cycles.get(path, -1)
+        merged = self._merged
+        self._around[component] += 1
         try:
-            if "allOf" in node:
-                node = merge_all_of(self._root, node, self._budget)
-                self.changed.add("allOf")
-            ref = node.get("$ref")
-            return self._reference(node, ref, path) if isinstance(ref, str) else self._plain(node, path)
+            with self._budget.level():
+                node, self._merged = merge_all_of(self._root, node, self._budget, merged)
+                ref = node.get("$ref")
+                return self._reference(node, ref, path) if isinstance(ref, str) else self._plain(node, path)
         finally:
-            if component is not None:
-                self._around[component] -= 1
+            self._around[component] -= 1
+            self._merged = merged
 
     def _reference(self, node: Schema, ref: str, path: str) -> Schema:
         description = node.get("description")
-        if segments(ref) is not None and resolve(self._root, ref) is None or segments(ref) is None and ref[:1] != "#":
-            self.changed.add("$ref")
-            return see(ref, description)
-        component = self._cycles.get(ref)
+        cleaned: Schema = {key: node[key] for key in ("$id", "$anchor") if isinstance(node.get(key), str)}
+        cleaned.update(self._definitions(node, path))
+        place = canonical(ref)
+        reachable = _ANCHOR.fullmatch(ref) if place is None else resolve(self._root, ref)
+        if reachable is None:
+            return self._see(cleaned, ref, description)
+        component = self._cycles.get(place or "")
         if component is not None and self._around[component]:
             self._cyclic = True
-        cleaned: Schema = {"$ref": renamed(ref)}
-        for key in ("$id", "$anchor"):
-            if isinstance(node.get(key), str):
-                cleaned[key] = node[key]
-        cleaned.update(self._definitions(node, path))
-        self.changed.update(node.keys() - cleaned.keys() - {"definitions"})
-        self._lifted = description if isinstance(description, str) else ""  # set last: definitions have cleared it
-        return cleaned
+        self._lifted = description if isinstance(description, str) else ""
+        return {"$ref": renamed(ref), **cleaned}
+
+    def _see(self, cleaned: Schema, ref: str, description: JsonValue) -> Schema:
+        self.lost.add("$ref")
+        self._lifted = ""
+        text = f"See: {ref_name(ref)}"
+        if isinstance(description, str) and description:
+            text = with_hints(description, [text])
+        return {"type": "object", "description": text, **cleaned}
 
     def _plain(self, node: Schema, path: str) -> Schema:
         cleaned: Schema = {}
         hints: list[str] = []
+        optional: set[str] = set()
         for key, value in node.items():
             match key:
-                case _ if key in _TEXTS:
-                    if isinstance(value, str):
-                        cleaned[key] = value
-                case _ if key in _NUMBERS:
-                    if is_number(value):
-                        cleaned[key] = value
+                case "$id" | "$anchor" | "format" | "title" | "description" if isinstance(value, str):
+                    cleaned[key] = value
+                case "minItems" | "maxItems" | "minimum" | "maximum" if is_number(value):
+                    cleaned[key] = value
                 case "type":
                     names = type_names(value)
                     if names:
                         cleaned["type"] = [*names] if isinstance(value, list) else names[0]
                 case "$defs" | "definitions":
-                    cleaned.setdefault("$defs", {})
-                case "properties":
-                    cleaned["properties"] = self._properties(node, path, hints)
-                case "required":
-                    cleaned.setdefault("required", [])
-                case "propertyOrdering":
-                    cleaned[key] = [*strings(value)]
-                case "items" if isinstance(value, list):
-                    cleaned["prefixItems"] = self._list(value, f"{path}/items", "items", hints)
-                case "items":
-                    if value is not False:
-                        cleaned["items"] = self._child(value, f"{path}/items", "items", hints)
-                case "additionalProperties":
-                    self._additional(cleaned, value, path, hints)
-                case "anyOf" | "oneOf" | "prefixItems":
-                    if isinstance(value, list) and value:
-                        cleaned[key] = self._list(value, f"{path}/{key}", key, hints)
-                case "enum":
-                    self._enum(cleaned, value, hints)
+                    cleaned["$defs"] = None  # keeps the place
+                case "properties" if isinstance(value, dict):
+                    cleaned["properties"], optional = self._properties(node, value, path, hints)
+                case "required" | "enum":
+                    cleaned[key] = None
                 case "const":
-                    self._const(cleaned, node, value, hints)
-                case "exclusiveMinimum" | "exclusiveMaximum":
-                    hints += exclusive(cleaned, node, key)
+                    cleaned["enum"] = None
+                case "propertyOrdering" if isinstance(value, list):
+                    cleaned[key] = [*strings(value)]
+                case "items" if isinstance(value, list) and value:
+                    cleaned["prefixItems"] = self._list(value, f"{path}/items", "items", hints)
+                case "items" if isinstance(value, dict) or value is True:
+                    cleaned["items"] = self._child(value, f"{path}/items", "items", hints)
+                case "additionalProperties" if isinstance(value, bool):
+                    cleaned[key] = value
+                case "additionalProperties" if isinstance(value, dict):
+                    cleaned[key] = self._child(value, f"{path}/{key}", key, hints)
+                case "anyOf" | "oneOf" | "prefixItems" if isinstance(value, list) and value:
+                    cleaned[key] = self._list(value, f"{path}/{key}", key, hints)
                 case _ if key in HINTED:
                     hints.append(hint(key, value))
-            if key not in cleaned:
-                self.changed.add(key)
+                    self.lost.add(key)
+                case _ if key in DROPPED:
+                    self.lost.add(key)
+        hints += exclusive_bounds(cleaned, node)
+        hints += self._literals(cleaned, node)
         cleaned.update(self._definitions(node, path))
-        self._required(cleaned, node)
+        properties = cleaned.get("properties")
+        known = properties if isinstance(properties, dict) else {}
+        required: list[JsonValue] = [name for name in required_names(node) if name in known and name not in optional]
+        cleaned["required"] = required or None
         if node.get("nullable") is True:
-            self._nullable(cleaned)
-        description = with_hints(cleaned.get("description"), hints)
-        if description:
-            cleaned["description"] = description
+            add_null(cleaned)
+        cleaned["description"] = with_hints(cleaned.get("description"), hints) or None
         self._lifted = ""
-        return cleaned
+        return {key: value for key, value in cleaned.items() if value is not None}
 
     def _child(self, node: JsonValue, path: str, label: str, hints: list[str]) -> Schema:
         """A schema inside another, whose *hints* get what may not stand beside a reference."""
@@ -180,22 +203,95 @@ class JsonTier:
             if isinstance(definitions, dict):
                 for name, child in definitions.items():
                     if name not in found:
-                        found[name] = self._node(child, f"{path}/{key}/{escaped(name)}")
+                        found[name] = self._node(child, f"{path}/{key}/{escape(name)}")
         self._cyclic = cyclic  # what a definition holds is not at this place
         return {"$defs": found} if found else {}
 
-    def _properties(self, node: Schema, path: str, hints: list[str]) -> Schema:
-        properties = node.get("properties")
-        if not isinstance(properties, dict):
-            return {}
+    def _properties(self, node: Schema, properties: Schema, path: str, hints: list[str]) -> tuple[Schema, set[str]]:
+        """(cleaned properties, names that cannot be required, because they recur)."""
         outside = self._cyclic
-        self._recursive: set[int]
-        cleaned: Schema = {}
         required = set(required_names(node))
+        cleaned: Schema = {}
+        optional: set[str] = set()
         for name, child in properties.items():
             self._cyclic = False
-            cleaned[name] = self._child(child, f"{path}/properties/{escaped(name)}", name, hints)
+            cleaned[name] = self._child(child, f"{path}/properties/{escape(name)}", name, hints)
             if self._cyclic and name in required:
-                self._optional.add((id(properties), name))
+                optional.add(name)
+                self.lost.add("required")
         self._cyclic = outside
-        return cleaned
+        return cleaned, optional
+
+    def _literals(self, cleaned: Schema, node: Schema) -> list[str]:
+        """``enum`` and ``const`` for strings and numbers; the hints for anything else."""
+        cleaned["enum"] = None
+        values = [node["const"]] if "const" in node else node.get("enum")
+        if not isinstance(values, list) or not values:
+            return []
+        rest: list[JsonValue] = [value for value in values if value is not None]
+        if not all(isinstance(value, str) or is_number(value) for value in rest):
+            self.lost.add("const" if "const" in node else "enum")
+            return [hint("const", node["const"]) if "const" in node else hint_allowed(values)]
+        if "type" not in cleaned and len(rest) < len(values):
+            cleaned["type"] = [*dict.fromkeys(type_of(value) for value in rest)]
+        if len(rest) < len(values):
+            add_null(cleaned)
+        cleaned["enum"] = rest or None
+        return []
+
+    def _settle_refs(self, cleaned: Schema) -> None:
+        """References to what cleaning has removed, or to anchors that there are not, become plain objects."""
+        nodes: list[Schema] = []
+        stack: list[JsonValue] = [cleaned]
+        while stack:
+            node = stack.pop()
+            if isinstance(node, dict):
+                nodes.append(node)
+                stack.extend(child for _, child in children(node))
+        anchors = {f"#{node['$anchor']}" for node in nodes if "$anchor" in node}
+        for node in nodes:
+            ref = node.get("$ref")
+            if isinstance(ref, str) and ref not in anchors and resolve(cleaned, ref) is None:
+                rest = {key: value for key, value in node.items() if key != "$ref"}
+                node.clear()
+                node.update(self._see(rest, ref, None))
+
+
+_ANCHOR = re.compile(r"#[A-Za-z_][-A-Za-z0-9._]*")
+
+
+def add_null(cleaned: Schema) -> None:
+    """Let the schema take null as well."""
+    names = cleaned.get("type")
+    branches = cleaned.get("anyOf")
+    if isinstance(names, str):
+        names = [names]
+    if isinstance(names, list):
+        cleaned["type"] = names if "null" in names else [*names, "null"]
+    elif isinstance(branches, list) and {"type": "null"} not in branches:
+        cleaned["anyOf"] = [*branches, {"type": "null"}]
+
+
+def exclusive_bounds(cleaned: Schema, node: Schema) -> list[str]:
+    """Exclusive bounds of integers as inclusive ones in *cleaned*; hints for those of other numbers."""
+    hints = []
+    whole = set(type_names(node.get("type"))) - {"null"} == {"integer"}
+    for key, plain, step in (("exclusiveMinimum", "minimum", 1), ("exclusiveMaximum", "maximum", -1)):
+        value = node.get(key)
+        limit = node.get(plain)
+        if value is True and is_number(limit):  # draft 4: a flag beside the limit
+            bound = limit
+        elif is_number(value):
+            bound = value
+        else:
+            continue
+        if not whole or not isinstance(bound, int):
+            hints.append(hint(key, value))
+            continue
+        found = bound + step
+        if value is not True and isinstance(limit, int | float) and is_number(limit):
+            stricter = max(found, limit) if step > 0 else min(found, limit)
+            cleaned[plain] = stricter
+        else:
+            cleaned[plain] = found
+    return hints

@@ -6,6 +6,7 @@ Only schema positions are walked: a property that is *named* ``type`` or ``defau
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final, TypeAlias
 from urllib.parse import unquote
 
@@ -46,16 +47,29 @@ class SchemaTooBig(Exception):
 
 
 class Budget:
-    """How many more schemas may be written."""
+    """How many more schemas may be written, and how deep."""
 
     def __init__(self) -> None:
         self._left = MAX_NODES
+        self._depth = 0
 
     def spend(self) -> None:
         """One more. Raises: SchemaTooBig."""
         self._left -= 1
         if self._left < 0:
             raise SchemaTooBig
+
+    @contextmanager
+    def level(self) -> Iterator[None]:
+        """One more, inside the present one. Raises: SchemaTooBig."""
+        self.spend()
+        if self._depth == MAX_DEPTH:
+            raise SchemaTooBig
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
 
 
 def read(schema: bytes) -> JsonValue:
@@ -142,6 +156,17 @@ def _member(inner: JsonValue, key: str) -> JsonValue:
     return None
 
 
+def escape(name: str) -> str:
+    """*name* as a segment of a JSON pointer."""
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+def canonical(ref: str) -> str | None:
+    """A local JSON pointer in its one spelling, None for any other reference."""
+    parts = segments(ref)
+    return None if parts is None else "#" + "".join(f"/{escape(part)}" for part in parts)
+
+
 def renamed(ref: str) -> str:
     """*ref* after ``definitions`` has become ``$defs``."""
     return "#/$defs/" + ref.removeprefix("#/definitions/") if ref.startswith("#/definitions/") else ref
@@ -152,30 +177,55 @@ def ref_name(ref: str) -> str:
     return ref.rstrip("/#").rpartition("/")[2] or "root"
 
 
-def merge_all_of(root: JsonValue, node: Schema, budget: Budget, seen: tuple[str, ...] = ()) -> Schema:
+def merge_all_of(
+    root: JsonValue, node: Schema, budget: Budget, around: tuple[str, ...] = ()
+) -> tuple[Schema, tuple[str, ...]]:
     """*node* with the branches of its ``allOf`` in it: properties united (the first wins), ``required`` united, other
-    keywords fill gaps. References of branches are followed, each once on its way."""
-    branches = node.get("allOf")
+    keywords fill gaps. References of branches are followed.
+
+    Args:
+      around: pointers that were followed so around this place; to follow one of them again would have no end.
+
+    Returns: the schema, and *around* with what was followed for it.
+    """
     if "allOf" not in node:
-        return node
+        return node, around
+    listed = node["allOf"]
+    branches = [branch for branch in listed if isinstance(branch, dict)] if isinstance(listed, list) else []
     merged = {key: value for key, value in node.items() if key != "allOf"}
-    for branch in branches if isinstance(branches, list) else []:
+    if len(branches) == 1 and "$ref" in branches[0] and merged.keys() <= _ANNOTATIONS:
+        return {**branches[0], **merged}, around  # how some generators describe what a reference is for
+    followed = around
+    for branch in branches:
         budget.spend()
-        if not isinstance(branch, dict):
-            continue
-        path = seen
+        inner, trail = _followed_branch(root, branch, budget, around)
+        merged = fill(merged, inner)
+        followed += tuple(place for place in trail if place not in followed)
+    return merged, followed
+
+
+def _followed_branch(
+    root: JsonValue, branch: Schema, budget: Budget, around: tuple[str, ...]
+) -> tuple[Schema, tuple[str, ...]]:
+    """A branch without references and unions of its own at its root."""
+    trail = around
+    while True:
         ref = branch.get("$ref")
         if isinstance(ref, str):
-            target = None if ref in seen else resolve(root, ref)
-            siblings = {key: value for key, value in branch.items() if key != "$ref"}
-            branch = fill({**siblings}, target) if target is not None else siblings
-            path = (*seen, ref)
-            if isinstance(branch.get("$ref"), str):  # of a reference to a reference: one more step
-                branch = {"allOf": [branch]}
-        if len(path) > MAX_DEPTH:
-            raise SchemaTooBig
-        merged = fill(merged, merge_all_of(root, branch, budget, path))
-    return merged
+            budget.spend()
+            rest = {key: value for key, value in branch.items() if key != "$ref"}
+            place = canonical(ref) or ref
+            target = None if place in trail else resolve(root, ref)
+            trail = (*trail, place)
+            branch = fill(rest, target or {"description": f"See: {ref_name(ref)}"})
+        elif "allOf" in branch:
+            with budget.level():
+                branch, trail = merge_all_of(root, branch, budget, trail)
+        else:
+            return branch, trail
+
+
+_ANNOTATIONS: Final = frozenset({"description", "title", "default", "examples", "deprecated", "readOnly", "writeOnly"})
 
 
 def fill(node: Schema, other: Schema) -> Schema:

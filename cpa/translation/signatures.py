@@ -8,11 +8,10 @@ like bare data. Chat clients lose what they do not know: for them `SignatureCach
 
 import base64
 import binascii
-import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from hashlib import sha256
-from threading import Lock
 from time import monotonic
 from typing import Final
 
@@ -45,7 +44,6 @@ _KINDS: Final[Mapping[int, SigKind]] = {
 }
 _OF_CALL, _COMPACTION = 5, 6
 _NUMBERS: Final = {kind: number for number, kind in _KINDS.items() if number != _OF_CALL}
-_PRINTABLE = re.compile(r"[!-~]+")
 _OWN: Final[Mapping[Format, Provenance]] = {
     Format.CLAUDE: Provenance.CLAUDE,
     Format.GEMINI: Provenance.GEMINI,
@@ -69,7 +67,10 @@ def wrap(sig: Sig) -> str:
     """*sig* as an envelope: valid standard base64, which Google's SDK demands of a signature."""
     number = _OF_CALL if sig.kind is SigKind.PART and sig.of_call else _NUMBERS[sig.kind]
     return _envelope(
-        _PROVENANCES.index(sig.provenance), number, _PRECEDING if sig.preceding else 0, sig.data.encode("utf-8", "replace")
+        _PROVENANCES.index(sig.provenance),
+        number,
+        _PRECEDING if sig.preceding else 0,
+        sig.data.encode("utf-8", "replace"),
     )
 
 
@@ -95,7 +96,7 @@ def unwrap(text: str, *, bare: Provenance, kind: SigKind) -> Sig | None:
         data = payload.decode("ascii")
     except UnicodeDecodeError:
         return None
-    if is_envelope(data) or not _PRINTABLE.fullmatch(data):
+    if not data.isprintable() or " " in data or is_envelope(data):
         return None
     # Clients can write envelopes as well: the payload is no better than bare data of that vendor.
     sig = _judged(data, claimed, _KINDS[number])
@@ -201,7 +202,9 @@ class _Entry:
 class SignatureCache:
     """Remembers signatures for clients that lose them: the least recently used goes first.
 
-    Safe to be used by several threads: large bodies are translated on workers (0.6 rule 9).
+    Args:
+      clock: seconds, of any origin.
+      lock: for one that several threads use: large bodies are translated on workers (0.6 rule 9).
     """
 
     def __init__(
@@ -209,13 +212,15 @@ class SignatureCache:
         max_bytes: int = MAX_CACHE_BYTES,
         ttl_s: float = CACHE_TTL_S,
         clock: Callable[[], float] = monotonic,
+        *,
+        lock: AbstractContextManager[object] | None = None,
     ) -> None:
         self._max_bytes = max_bytes
         self._ttl_s = ttl_s
         self._clock = clock
         self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
         self._size_bytes = 0
-        self._lock = Lock()
+        self._lock: AbstractContextManager[object] = lock or nullcontext()
 
     @property
     def size_bytes(self) -> int:

@@ -26,7 +26,7 @@ _decode_value = msgspec.json.Decoder().decode
 
 
 class _Wrapped(msgspec.Struct, gc=False):
-    input: msgspec.Raw | None = None
+    input: msgspec.Raw = msgspec.Raw(b"")
 
 
 _decode_wrapped = msgspec.json.Decoder(_Wrapped).decode
@@ -66,7 +66,7 @@ def unwrap_custom(args_text: str) -> str:
             return _decode_str(text)
         if text.startswith("{"):
             inner = _decode_wrapped(text).input
-            if inner is not None and bytes(inner).startswith(b'"'):
+            if bytes(inner).startswith(b'"'):
                 return _decode_str(inner)
     except (ValueError, RecursionError):
         return args_text

@@ -85,6 +85,54 @@ class _Result:
     call: _Call | None = None
 
 
+def _intact(turns: list[Turn], target: RepairTarget, issuer: str) -> list[Turn] | None:
+    """What `_History.repair` would make of a history that needs no repair; None if it does need it.
+
+    Nearly all do not, and they are long: this is one pass instead of many.
+    """
+    result: list[Turn] = []
+    ids: set[str] = set()
+    open_calls: list[Call] = []
+    for turn in turns:
+        parts = turn.parts
+        if turn.role is Role.ASSISTANT:
+            if open_calls:
+                return None
+            for part in parts:
+                if isinstance(part, Call):
+                    if not part.call_id or part.call_id in ids or not target.accepts_id(part.call_id):
+                        return None
+                    ids.add(part.call_id)
+                    open_calls.append(part)
+                elif isinstance(part, Result):
+                    return None
+            result.append(turn)
+            continue
+        answers = parts[: len(open_calls)]
+        others = parts[len(open_calls) :]
+        if any(isinstance(part, Result) for part in others) or len(answers) < len(open_calls):
+            return None
+        for call, answer in zip(open_calls, answers, strict=True):
+            if not isinstance(answer, Result) or answer.call_id != call.call_id or turn.role is not Role.USER:
+                return None
+            unpack_media(answer, issuer)
+            _belongs_to(answer, call)
+        if answers:
+            result.append(Turn(role=Role.USER, parts=answers))
+            turn.parts = others
+        if others:
+            result.append(turn)
+        open_calls.clear()
+    return None if open_calls else result
+
+
+def _belongs_to(answer: Result, call: Call) -> None:
+    """Emitters need more of a call than its id: Gemini its name, Responses whether it took free text."""
+    answer.name = call.name
+    answer.namespace = call.namespace
+    answer.shape = call.shape
+
+
 class _Pending:
     """Calls that no result has claimed, oldest first."""
 
@@ -128,8 +176,11 @@ def repair(request: IRRequest, target: RepairTarget, ctx: Context) -> None:
     is among the losses of *ctx*.
     """
     request.turns = [turn for turn in request.turns if turn.parts]
-    if any(isinstance(part, Call | Result) for turn in request.turns for part in turn.parts):
+    intact = _intact(request.turns, target, ctx.client.value)
+    if intact is None:
         _History(request, target, ctx).repair()
+    else:
+        request.turns = intact
     if target is RepairTarget.RESPONSES:
         drop_dangling_reasoning(request, ctx)
 
@@ -237,10 +288,7 @@ class _History:
             elif len(call.answers) > 1:
                 self._lose(f"several results for a call of {call.part.name[:64]}")
                 del call.answers[:-1]
-            answer = call.answers[0]
-            answer.name = call.part.name
-            answer.namespace = call.part.namespace
-            answer.shape = call.part.shape
+            _belongs_to(call.answers[0], call.part)
 
     def _map_ids(self, kept: list[_Result]) -> None:
         """Step 10: one map for calls and results, injective."""

@@ -73,7 +73,7 @@ def emit_request(request: IRRequest, ctx: Context) -> bytes:
     if tools:
         body["tools"] = list(tools)
     choice = write_choice(request, ctx.names)
-    if choice is not None and (tools or own and not codex):
+    if choice is not None and (tools or (own and not codex)):
         body["tool_choice"] = choice
     if request.parallel is not None and (tools or not codex):
         body["parallel_tool_calls"] = request.parallel

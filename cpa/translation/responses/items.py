@@ -112,7 +112,7 @@ class ItemReader:
         for raw in raws:
             item = wire.read(Item, raw)
             if item is not None:
-                self._feed(item, 0, lambda kept=msgspec.Raw(raw): [kept])
+                self._feed(item, 0, _just(raw))
 
     def finish(self) -> list[Turn]:
         """All turns."""
@@ -171,8 +171,8 @@ class ItemReader:
     def _assistant(self, part: Part) -> None:
         """Add to the model's turn, with the signatures that stood before it."""
         if self._sigs and isinstance(part, Text | Call):
-            part.sigs = self._sigs
-            self._sigs = []
+            part.sigs = [sig for sig in self._sigs if isinstance(part, Call) or not sig.of_call]
+            self._sigs = [sig for sig in self._sigs if isinstance(part, Text) and sig.of_call]
         if self._turns and self._turns[-1].role is Role.ASSISTANT:
             self._turns[-1].parts.append(part)
         else:
@@ -344,11 +344,11 @@ class ItemReader:
         if self._ctx.responses is not None and item.id and self._references <= MAX_REFERENCES:
             stored = self._ctx.responses.item(item.id)
         found = wire.read(Item, stored) if stored else None
-        if stored is None or found is None or found.type in (None, "item_reference"):
+        if stored is None or found is None or (found.type or found.role or "item_reference") == "item_reference":
             raise Untranslatable(
                 f"input[{place}].id", f"Item with id '{(item.id or '')[:128]}' not found.", code="item_not_found"
             )
-        self._feed(found, 0, lambda: [msgspec.Raw(stored)])
+        self._feed(found, 0, _just(stored))
 
     def _compaction(self, item: Item, place: int) -> None:
         data = item.encrypted_content or ""
@@ -456,6 +456,10 @@ def system_texts(raw: msgspec.Raw, ctx: Context) -> list[SysBlock]:
             ctx.lose(path, "no text", dropped=True)
         blocks.extend(SysBlock(text=text, instructions=True) for text in found)
     return blocks
+
+
+def _just(raw: Raw) -> Spans:
+    return lambda: [msgspec.Raw(raw)]
 
 
 def _span(spans: Spans, place: int) -> Raw:

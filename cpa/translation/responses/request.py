@@ -128,13 +128,14 @@ def _body(body: bytes) -> Body:
     except (ValueError, RecursionError):
         pass
     try:
-        decode_members(body)
-        repaired = repair(body)
-        found = wire.read(Body, repaired)
+        sent = given(decode_members(body).get("input", wire.ABSENT))
+        found = wire.read(Body, repair(body))
     except (JsonError, RecursionError):
         found = None
     if found is None:
         raise MalformedRequest(_NOT_AN_OBJECT)
+    if found.input is None and sent:
+        _bad("input", "a string or a list of items")
     return found
 
 

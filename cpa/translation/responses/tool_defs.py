@@ -1,6 +1,6 @@
 """Tools and tool choice of Responses, both ways (translation 2.6, 2.7, 2.15)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -8,14 +8,14 @@ import msgspec
 from cpa.errors import MalformedRequest
 from cpa.formats.json import JsonError, decode, decode_members
 from cpa.formats.names import Format
-from cpa.translation.context import Context, Names, family
+from cpa.jsontypes import JsonObject, JsonValue
+from cpa.translation.context import Context, Names
 from cpa.translation.ir import ChoiceMode, IRRequest, Raw, Tool, ToolChoice, ToolKind
 from cpa.translation.loss import Untranslatable
 from cpa.translation.responses import wire
 from cpa.translation.responses.wire import Choice, ToolDef, given, raw_of, text_of
 from cpa.translation.schema import from_openapi
 from cpa.translation.tools import EMPTY_SCHEMA, merge_tools
-from cpa.jsontypes import JsonObject, JsonValue
 
 ORIGIN: Final = Format.OPENAI_RESPONSE.value
 FAMILY: Final = frozenset({Format.OPENAI_RESPONSE.value, Format.CODEX.value})
@@ -62,12 +62,9 @@ def read_tools(raw: msgspec.Raw, more: Iterable[msgspec.Raw], ctx: Context, *, n
 def _tool(found: ToolDef, span: msgspec.Raw, path: str, ctx: Context, *, native: bool) -> list[Tool]:
     kind = found.type or "function"
     if kind == "namespace":
-        return [
-            child
-            for inner, inner_span in wire.read_list(ToolDef, found.tools)
-            if (child := _client_tool(inner, inner_span, path, native=native)) is not None
-            for child in (_within(child, found),)
-        ]
+        inner = wire.read_list(ToolDef, found.tools)
+        children = [_client_tool(child, child_span, path, native=native) for child, child_span in inner]
+        return [_within(child, found) for child in children if child is not None]
     if kind in ("function", "custom"):
         tool = _client_tool(found, span, path, native=native)
         return [] if tool is None else [tool]
@@ -232,12 +229,7 @@ def _server_tool(tool: Tool, path: str, request: IRRequest, ctx: Context) -> Jso
     if tool.server == "code":
         return {"type": "code_interpreter", "container": {"type": "auto"}}
     choice = request.tool_choice
-    if (
-        choice is not None
-        and ("", tool.server) in choice.names
-        or choice is not None
-        and ("", tool.name) in choice.names
-    ):
+    if choice is not None and not {("", tool.server), ("", tool.name)}.isdisjoint(choice.names):
         raise Untranslatable("tool_choice", f"this model's provider has no tool '{tool.name[:64]}'")
     ctx.lose(path, f"no counterpart of {tool.name[:64]}", dropped=True)
     return None
@@ -298,7 +290,7 @@ def write_choice(request: IRRequest, names: Names) -> JsonValue:
 
 
 def _named(
-    key: tuple[str, str], kinds: dict[tuple[str, str], ToolKind], names: Names, *, custom: bool = False
+    key: tuple[str, str], kinds: Mapping[tuple[str, str], ToolKind], names: Names, *, custom: bool = False
 ) -> JsonObject:
     namespace, name = key
     if key not in kinds and name in _CHOICE_TYPES:
@@ -311,8 +303,3 @@ def _named(
     if namespace:
         out["namespace"] = namespace
     return out
-
-
-def same_family(ctx: Context) -> bool:
-    """Client and provider are both of OpenAI."""
-    return family(ctx.client) == family(ctx.provider)

@@ -194,6 +194,7 @@ _LISTS: Final[dict[tuple[type[Wire], str], type[Wire]]] = {
     (Item, "summary"): Part,
     (Item, "output"): Part,
 }
+_WITH_TEXTS: Final[frozenset[type[Wire]]] = frozenset({Item, Part, Event})
 _TEXTS: Final = frozenset({"output", "arguments", "input", "text", "delta", "refusal", "content"})
 """Members that hold content: a value of another type is kept as its JSON text."""
 
@@ -251,7 +252,7 @@ def _tolerantly(cls: type[S], raw: bytes | msgspec.Raw) -> S | None:
         try:
             found[name] = msgspec.json.decode(value, type=hint)
         except (ValueError, RecursionError):
-            if name in _TEXTS:
+            if name in _TEXTS and cls in _WITH_TEXTS:
                 found[name] = bytes(value).decode("utf-8", "replace")
     return cls(**found)
 

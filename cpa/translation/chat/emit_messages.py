@@ -1,0 +1,343 @@
+"""Turns as Chat messages (translation 2.2, 2.3, 2.5, 2.8, 2.10).
+
+Chat has one message for a model's turn, with one place for text and one for calls, and tool messages that hold text
+only. Media that a tool returned, or that the model showed, therefore become the user's, after the group's last result.
+"""
+
+from typing import Final
+
+import attrs
+import msgspec
+
+from cpa.jsontypes import JsonObject, JsonValue
+from cpa.translation.chat.parts import OPENAI, ORIGIN, write_media
+from cpa.translation.context import Context
+from cpa.translation.ir import (
+    Authority,
+    Call,
+    Compaction,
+    IRRequest,
+    Media,
+    MediaKind,
+    Native,
+    Part,
+    Provenance,
+    Reasoning,
+    Refusal,
+    Result,
+    Role,
+    ServerCall,
+    ServerResult,
+    Shape,
+    SysBlock,
+    Text,
+    Turn,
+)
+from cpa.translation.loss import Untranslatable
+from cpa.translation.media import document_text, foreign_items_text, placeholder
+from cpa.translation.signatures import for_family
+from cpa.translation.tools import args_string, error_text, media_intro, split_result_media
+
+SHOWN: Final = "[shown earlier by the assistant]"
+_BREAK: Final = "\n\n"
+
+
+def write_messages(request: IRRequest, ctx: Context) -> list[JsonValue]:
+    """``messages``: the system text, then all turns."""
+    writer = _Writer(request, ctx)
+    writer.system(request.system)
+    for place, turn in enumerate(request.turns):
+        writer.turn(turn, place)
+    writer.flush()
+    return writer.messages
+
+
+@attrs.define(eq=False)
+class _Said:
+    """What one assistant's turn says, by the members of its message.
+
+    Attributes:
+      pieces: its text. *parts*: the same as content parts. *apart*: the next text does not directly follow the last.
+      opaque: there is reasoning that cannot be shown.
+    """
+
+    pieces: list[str] = attrs.field(factory=list)
+    parts: list[JsonValue] = attrs.field(factory=list)
+    refusals: list[str] = attrs.field(factory=list)
+    reasoning: list[str] = attrs.field(factory=list)
+    calls: list[JsonValue] = attrs.field(factory=list)
+    audio: str = ""
+    apart: bool = False
+    opaque: bool = False
+
+    def text(self, text: str, part: JsonValue) -> None:
+        """More text. Blocks that follow each other are one text that was cut (at citations), others are not."""
+        if text and self.apart and any(self.pieces):
+            self.pieces.append(_BREAK)
+        if text or not self.parts:
+            self.pieces.append(text)
+            self.parts.append(part)
+            self.apart = False
+
+
+class _Writer:
+    def __init__(self, request: IRRequest, ctx: Context) -> None:
+        self.messages: list[JsonValue] = []
+        self._ctx = ctx
+        self._own = request.client_format == ORIGIN
+        self._pending: list[JsonValue] = []
+        """Content parts for a user's message after the results of a group."""
+        self._path = ""
+
+    def flush(self) -> None:
+        """The message that waits for the end of a group of results."""
+        if self._pending:
+            self.messages.append({"role": "user", "content": self._pending})
+            self._pending = []
+
+    # --- system ---
+
+    def system(self, blocks: list[SysBlock]) -> None:
+        """One message for each run of equal authority (2.2)."""
+        run: list[SysBlock] = []
+        for block in [*blocks, None]:
+            if run and (block is None or block.authority is not run[0].authority):
+                self._path = "system"
+                parts = [Text(text=found.text, cache=found.cache) for found in run]
+                self._system_message(parts, run[0].authority, "")
+                run = []
+            if block is not None and block.text:
+                run.append(block)
+
+    def _system_message(self, texts: list[Text], authority: Authority, name: str) -> None:
+        role = self._ctx.profile.system_role if authority is Authority.DEVELOPER else Authority.SYSTEM.value
+        content = self._content([self._text(text) for text in texts])
+        self.messages.append({"role": role, "content": content} | ({"name": name} if name else {}))
+
+    # --- turns ---
+
+    def turn(self, turn: Turn, place: int) -> None:
+        """One turn's messages."""
+        self._path = f"messages[{place}]"
+        match turn.role:
+            case Role.ASSISTANT:
+                self.flush()
+                self._assistant(turn)
+            case Role.USER:
+                self._user(turn)
+            case Role.SYSTEM:
+                self.flush()
+                texts = [self._as_text(part) for part in turn.parts]
+                if texts:
+                    self._system_message(texts, turn.authority, turn.name)
+
+    def _as_text(self, part: Part) -> Text:
+        """System text is text: what is none is named (2.2)."""
+        match part:
+            case Text():
+                return part
+            case Media():
+                if part.text:
+                    return Text(text=document_text(part), cache=part.cache)
+                self._ctx.lose(self._path, "media in system text")
+                return Text(text=placeholder(part.mime or part.media.value).text, cache=part.cache)
+            case _:
+                self._ctx.lose(self._path, f"{type(part).__name__.lower()} in system text", dropped=True)
+                return Text(text="")
+
+    def _user(self, turn: Turn) -> None:
+        content: list[JsonValue] = []
+        for part in turn.parts:
+            if isinstance(part, Result):
+                self._result(part)
+                continue
+            written = self._user_part(part)
+            if written is not None:
+                content.append(written)
+        if not content:
+            return
+        self.flush()
+        message: JsonObject = {"role": "user", "content": self._content(content)}
+        if turn.name:
+            message["name"] = turn.name
+        self.messages.append(message)
+
+    def _user_part(self, part: Part) -> JsonValue:
+        match part:
+            case Text():
+                return self._text(part)
+            case Media():
+                return self._media(part)
+            case Refusal():
+                return {"type": "text", "text": part.text}
+            case Compaction():
+                return {"type": "text", "text": self._compacted(part)}
+            case ServerCall() | ServerResult():
+                text = self._foreign(part)
+                return {"type": "text", "text": text} if text else None
+            case Native() if part.origin == ORIGIN and part.inner and self._ctx.profile.native_extras:
+                return _raw(part.raw)
+            case Call() | Reasoning() | Native() | Result():
+                # Calls are the model's alone: in a user's turn they are text that looks like one (2.8).
+                self._ctx.lose(self._path, f"{type(part).__name__.lower()} in the user's turn", dropped=True)
+                return None
+
+    def _result(self, result: Result) -> None:
+        if result.cache:
+            self._ctx.lose(f"{self._path}.cache_control", dropped=True)
+        content: JsonValue
+        if self._ctx.profile.tool_result_media and any(isinstance(p, Media) and not p.text for p in result.parts):
+            parts = [self._media(part) if isinstance(part, Media) else self._text(part) for part in result.parts]
+            mark: list[JsonValue] = [{"type": "text", "text": error_text("").strip()}] if result.is_error else []
+            content = [*mark, *parts]
+        else:
+            content, media = split_result_media(result, mark_error=True)
+            if media:
+                self._ctx.lose(self._path, "media of a tool result moved to a user message")
+                self._pending.append({"type": "text", "text": media_intro(result).text})
+                self._pending += [self._media(found) for found in media]
+        self.messages.append({"role": "tool", "tool_call_id": result.call_id, "content": content})
+
+    # --- assistant ---
+
+    def _assistant(self, turn: Turn) -> None:
+        said = _Said()
+        for part in turn.parts:
+            match part:
+                case Text():
+                    if said.calls and turn.ordered and part.text:
+                        self._ctx.lose(self._path, "text after a call moved before it")
+                    said.text(part.text, self._text(part))
+                case Call():
+                    said.calls.append(self._call(part))
+                    said.apart = True
+                case Reasoning():
+                    said.reasoning += [] if part.redacted else part.texts
+                    said.opaque = said.opaque or part.redacted or bool(part.sigs)
+                    said.apart = True
+                case Refusal():
+                    said.refusals.append(part.text)
+                case Media() if part.media is MediaKind.AUDIO and part.file_id and part.issuer in OPENAI:
+                    said.audio = part.file_id
+                case Media():
+                    if not self._pending:
+                        self._pending.append({"type": "text", "text": SHOWN})
+                    self._ctx.lose(self._path, "media of the assistant became the user's")
+                    self._pending.append(self._media(part))
+                case Result():
+                    self._result(part)
+                case Native() if part.origin == ORIGIN and part.inner and self._ctx.profile.native_extras:
+                    said.parts.append(_raw(part.raw))
+                case _:
+                    self._step(part, said)
+        self._write(said, turn)
+
+    def _write(self, said: "_Said", turn: Turn) -> None:
+        """The message of an assistant's turn, unless nothing is left of it."""
+        if said.refusals and not self._own and not self._ctx.profile.vendor_host:
+            # Compatible hosts do not know the member, and would see an empty message.
+            text = _BREAK.join(said.refusals)
+            said.refusals = []
+            said.apart = True
+            said.text(text, {"type": "text", "text": text})
+        message: JsonObject = {"role": "assistant", "content": self._content_of(said)}
+        reasoning = _BREAK.join(said.reasoning)
+        echoes = self._ctx.profile.echo_reasoning and bool(said.calls)
+        if reasoning and echoes:
+            message["reasoning_content"] = reasoning
+        if said.opaque or (reasoning and not echoes):
+            self._ctx.lose(self._path, "reasoning is not sent to this provider", dropped=True)
+        if said.refusals:
+            message["refusal"] = _BREAK.join(said.refusals)
+        if said.audio:
+            message["audio"] = {"id": said.audio}
+        if said.calls:
+            message["tool_calls"] = said.calls
+        if turn.name:
+            message["name"] = turn.name
+        if said.parts or said.refusals or said.audio or said.calls:
+            self.messages.append(message)
+
+    def _content_of(self, said: "_Said") -> JsonValue:
+        """The assistant's text: a client of Chat keeps its parts, of others all is one string (3.2)."""
+        if self._own and (len(said.parts) > 1 or any(not _is_plain(part) for part in said.parts)):
+            return said.parts
+        return "".join(said.pieces) or (None if said.calls or said.refusals or said.audio else "")
+
+    def _call(self, call: Call) -> JsonObject:
+        name = self._ctx.names.to_wire(call.name, call.namespace)
+        if call.cache:
+            self._ctx.lose(f"{self._path}.cache_control", dropped=True)
+        out: JsonObject
+        if call.shape is Shape.TEXT and name not in self._ctx.names.custom and not self._wraps:
+            out = {"id": call.call_id, "type": "custom", "custom": {"name": name, "input": args_string(call)}}
+        else:
+            arguments = args_string(call, wrapped=call.shape is Shape.TEXT)
+            out = {"id": call.call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+        google = for_family(call.sigs, Provenance.GEMINI)
+        if google and self._own and not self._ctx.profile.vendor_host:
+            # Google's own host of this protocol wants it back.
+            out["extra_content"] = {"google": {"thought_signature": google[-1].data}}
+        return out
+
+    @property
+    def _wraps(self) -> bool:
+        """Free-text tools are functions for this host, those that are no longer declared as well."""
+        return not self._own and not self._ctx.profile.vendor_host
+
+    def _step(self, part: Part, said: "_Said") -> None:
+        """What other parts of an assistant's turn say in words."""
+        match part:
+            case ServerCall() | ServerResult():
+                text = self._foreign(part)
+            case Compaction():
+                text = self._compacted(part)
+            case _:
+                self._ctx.lose(self._path, "unknown part", dropped=True)
+                return
+        if text:
+            said.apart = True
+            said.text(text, {"type": "text", "text": text})
+            said.apart = True
+
+    # --- parts ---
+
+    def _text(self, part: Text) -> JsonObject:
+        out: JsonObject = {"type": "text", "text": part.text}
+        if part.cache:
+            if self._own and not self._ctx.profile.vendor_host:
+                out["cache_control"] = _raw(part.cache)  # some hosts of this protocol honour it
+            else:
+                self._ctx.lose(f"{self._path}.cache_control", dropped=True)
+        return out
+
+    def _media(self, media: Media) -> JsonObject:
+        if media.cache:
+            self._ctx.lose(f"{self._path}.cache_control", dropped=True)
+        return write_media(media, self._path, self._ctx, own=self._own)
+
+    def _content(self, parts: list[JsonObject] | list[JsonValue]) -> JsonValue:
+        """A string for one plain text, as every host knows it, else the list."""
+        only = parts[0] if len(parts) == 1 else None
+        if isinstance(only, dict) and _is_plain(only):
+            return only["text"]
+        return list[JsonValue](parts)
+
+    def _compacted(self, part: Compaction) -> str:
+        if part.text:
+            return f"Summary of earlier conversation: {part.text}"
+        raise Untranslatable(self._path, "the compacted history can only be read by the provider that compacted it")
+
+    def _foreign(self, part: ServerCall | ServerResult) -> str:
+        self._ctx.lose(self._path, f"{part.kind} of another provider became text")
+        return foreign_items_text(part)
+
+
+def _is_plain(part: JsonValue) -> bool:
+    """Whether a content part is text and nothing else."""
+    return isinstance(part, dict) and part.keys() == {"type", "text"}
+
+
+def _raw(data: bytes) -> JsonValue:
+    """JSON text as a leaf, which msgspec writes as it is."""
+    return msgspec.Raw(data)  # type: ignore[return-value]

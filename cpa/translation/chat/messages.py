@@ -1,0 +1,232 @@
+"""Messages of a Chat request, read into turns (translation 2.2, 2.3, 2.5, 2.8, 2.10)."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from cpa.errors import MalformedRequest
+from cpa.formats.names import Format
+from cpa.translation.chat.details import read_details
+from cpa.translation.chat.parts import ORIGIN, read_image, read_part
+from cpa.translation.chat.wire import Custom, Function, Message, ToolCall, raw_of, string_or_json, text_of
+from cpa.translation.context import Context
+from cpa.translation.ir import (
+    Authority,
+    Call,
+    Channel,
+    Media,
+    MediaKind,
+    Native,
+    Provenance,
+    Reasoning,
+    Refusal,
+    Result,
+    Role,
+    Shape,
+    Sig,
+    SigKind,
+    SysBlock,
+    Text,
+    Turn,
+)
+from cpa.translation.ir import Part as IRPart
+from cpa.translation.signatures import unwrap
+
+Spans = Callable[[int], list[msgspec.Raw]]
+"""Gives the content parts of a message undecoded; costs a pass over the body, so it is asked for only when needed."""
+
+
+class MessageReader:
+    """Makes turns of messages.
+
+    Attributes:
+      system: leading system text. *turns*: all that follows.
+    """
+
+    def __init__(self, ctx: Context, spans: Spans) -> None:
+        self.system: list[SysBlock] = []
+        self.turns: list[Turn] = []
+        self._ctx = ctx
+        self._spans = spans
+        # What no parser knows may go on to the same protocol only (0.3).
+        self._native = ctx.provider is Format.OPENAI
+
+    def feed(self, message: Message, place: int) -> None:
+        """The next message. Raises: MalformedRequest."""
+        path = f"messages[{place}]"
+        match message.role:
+            case "user":
+                self._add(Role.USER, self._parts(message, place), message)
+            case "assistant":
+                self._assistant(message, place)
+            case "tool":
+                self._result(message, place, call_id=message.tool_call_id or "")
+            case "function":
+                self._result(message, place, call_id="")
+            case "system" | "developer":
+                self._system(message, place)
+            case _:
+                said = "none" if message.role is None else f"'{message.role[:32]}'"
+                raise MalformedRequest(
+                    f"{path}.role: expected system, developer, user, assistant, tool or function, got {said}",
+                    param=f"{path}.role",
+                )
+
+    # --- content ---
+
+    def _parts(self, message: Message, place: int) -> list[IRPart]:
+        content = message.content
+        parts: list[IRPart] = []
+        if isinstance(content, str):
+            parts.append(Text(text=content))
+        for number, part in enumerate(content if isinstance(content, list) else ()):
+            path = f"messages[{place}].content[{number}]"
+            found = read_part(part, path)
+            if found is not None:
+                parts.append(found)
+            elif self._native:
+                spans = self._spans(place)
+                if number < len(spans):
+                    parts.append(Native(origin=ORIGIN, raw=bytes(spans[number]), inner=True))
+            else:
+                self._ctx.lose(path, f"unknown part type '{(part.type or '')[:64]}'", dropped=True)
+        _spread_cache(parts, raw_of(message.cache_control))
+        return parts
+
+    def _add(self, role: Role, parts: list[IRPart], message: Message) -> None:
+        if parts:
+            # Chat has one place for text and one for calls, so their order says nothing.
+            self.turns.append(Turn(role=role, parts=parts, name=message.name or "", ordered=role is not Role.ASSISTANT))
+
+    # --- system ---
+
+    def _system(self, message: Message, place: int) -> None:
+        parts = self._parts(message, place)
+        authority = Authority.DEVELOPER if message.role == "developer" else Authority.SYSTEM
+        if not self.turns:
+            if message.name:
+                self._ctx.lose(f"messages[{place}].name", dropped=True)
+            self.system.extend(
+                SysBlock(text=part.text, authority=authority, cache=part.cache)
+                for part in parts
+                if isinstance(part, Text)
+            )
+            parts = [part for part in parts if not isinstance(part, Text)]
+        if parts:
+            self.turns.append(Turn(role=Role.SYSTEM, parts=parts, name=message.name or "", authority=authority))
+
+    # --- assistant ---
+
+    def _assistant(self, message: Message, place: int) -> None:
+        said = self._parts(message, place)
+        calls = [
+            self._call(call, f"messages[{place}].tool_calls[{i}]") for i, call in enumerate(message.tool_calls or ())
+        ]
+        if message.function_call is not None:
+            calls.append(_function(message.function_call, f"messages[{place}].function_call", "", []))
+        reasoning, of_parts = _reasoning(message)
+        _attach(of_parts, said, calls, reasoning)
+        parts: list[IRPart] = [*reasoning, *said]
+        if message.refusal:
+            parts.append(Refusal(text=message.refusal))
+        for image in message.images or ():
+            media = read_image(image.image_url)
+            if media is not None:
+                parts.append(media)
+        if message.audio is not None and message.audio.id:
+            parts.append(Media(media=MediaKind.AUDIO, file_id=message.audio.id, issuer=ORIGIN))
+        if calls and message.content == "":
+            parts = [part for part in parts if not isinstance(part, Text) or part.text or part.sigs]
+        self._add(Role.ASSISTANT, [*parts, *calls], message)
+
+    def _call(self, call: ToolCall, path: str) -> Call:
+        sigs: list[Sig] = []
+        google = call.extra_content.google if call.extra_content is not None else None
+        if google is not None and google.thought_signature:
+            sig = unwrap(google.thought_signature, bare=Provenance.GEMINI, kind=SigKind.PART)
+            if sig is not None:
+                sig.of_call = True
+                sigs.append(sig)
+        call_id = text_of(call.id) or ""
+        if call.custom is not None or call.type == "custom":
+            return _custom(call.custom or Custom(), f"{path}.custom", call_id, sigs)
+        return _function(call.function or Function(), f"{path}.function", call_id, sigs)
+
+    # --- results ---
+
+    def _result(self, message: Message, place: int, *, call_id: str) -> None:
+        parts: list[Text | Media] = []
+        for number, part in enumerate(self._parts(message, place)):
+            if isinstance(part, Text | Media):
+                parts.append(part)
+                continue
+            # A tool's own words, whatever they are: as text, not lost.
+            self._ctx.lose(f"messages[{place}].content[{number}]", "unknown part type became text")
+            raw = part.raw.decode("utf-8", "replace") if isinstance(part, Native) else ""
+            parts.append(Text(text=part.text if isinstance(part, Refusal) else raw))
+        cache = parts[-1].cache if parts else b""
+        result = Result(call_id=call_id, name=message.name or "", parts=parts, cache=cache)
+        self.turns.append(Turn(role=Role.USER, parts=[result]))
+
+
+def _spread_cache(parts: list[IRPart], cache: bytes) -> None:
+    """A message's own ``cache_control`` counts for its last part that has none (2.2, cases 7 and 8)."""
+    last = parts[-1] if parts else None
+    if cache and isinstance(last, Text | Media) and not last.cache:
+        last.cache = cache
+
+
+def _function(function: Function, path: str, call_id: str, sigs: list[Sig]) -> Call:
+    if not function.name:
+        raise MalformedRequest(f"{path}.name: a call needs a name", param=f"{path}.name")
+    text, was_string = string_or_json(function.arguments)
+    return Call(
+        call_id=call_id, name=function.name, args=text.encode("utf-8", "replace"), args_text=was_string, sigs=sigs
+    )
+
+
+def _custom(custom: Custom, path: str, call_id: str, sigs: list[Sig]) -> Call:
+    if not custom.name:
+        raise MalformedRequest(f"{path}.name: a call needs a name", param=f"{path}.name")
+    text, _ = string_or_json(custom.input)
+    return Call(
+        call_id=call_id,
+        name=custom.name,
+        args=text.encode("utf-8", "replace"),
+        args_text=True,
+        shape=Shape.TEXT,
+        sigs=sigs,
+    )
+
+
+def _reasoning(message: Message) -> tuple[list[Reasoning], list[tuple[Sig, str]]]:
+    """Reasoning that a client sent back: details, and where they have no text the plain members of compatible hosts."""
+    plain = message.reasoning_content or message.reasoning or ""
+    blocks, of_parts = read_details(message.reasoning_details or ())
+    if plain and not any(block.texts for block in blocks):
+        carrier = next((block for block in blocks if not block.redacted), None)
+        if carrier is not None:
+            carrier.texts = [plain]
+        else:
+            blocks.insert(0, Reasoning(texts=[plain], channel=Channel.RAW))
+    return blocks, of_parts
+
+
+def _attach(of_parts: list[tuple[Sig, str]], said: list[IRPart], calls: list[Call], reasoning: list[Reasoning]) -> None:
+    """Give signatures of parts back to them: by the call's id, else the first call, else the text, else alone."""
+    for sig, call_id in of_parts:
+        call = next((call for call in calls if call_id and call.call_id == call_id), None)
+        if call is None and sig.of_call:
+            call = next((call for call in calls if not call.sigs), None)
+        if call is not None:
+            sig.of_call = True
+            call.sigs = [*call.sigs, sig]
+            continue
+        text = next((part for part in reversed(said) if isinstance(part, Text)), None)
+        if text is None and not sig.of_call:
+            text = Text(text="")
+            said.append(text)
+        if text is not None and not sig.of_call:
+            text.sigs = [*text.sigs, sig]
+        elif sig.of_call:
+            reasoning.append(Reasoning(sigs=[sig]))

@@ -1,0 +1,397 @@
+"""A Claude client's messages, read into turns (translation 2.2, 2.5, 2.8, 2.10).
+
+Blocks of types that nobody here knows are kept undecoded, for Claude only. Signatures that could not stand where they
+belong came to the client in thinking blocks without text (`compose`); here they return to their parts.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from cpa.errors import MalformedRequest
+from cpa.formats.json import JsonError
+from cpa.formats.names import Format
+from cpa.translation.annotations import from_claude
+from cpa.translation.claude import wire
+from cpa.translation.claude.server_kinds import CALL_TYPES, call_kind, is_result, server_kind
+from cpa.translation.claude.wire import Block, LooseMessage, Message, given, raw_of
+from cpa.translation.context import Context
+from cpa.translation.ir import (
+    Annotation,
+    Authority,
+    Call,
+    Media,
+    MediaKind,
+    Native,
+    Part,
+    Provenance,
+    Reasoning,
+    Result,
+    Role,
+    ServerCall,
+    ServerResult,
+    Sig,
+    SigKind,
+    SysBlock,
+    Text,
+    Turn,
+)
+from cpa.translation.media import clean_mime, mime_of_name, parse_data_url, placeholder, sniff_mime
+from cpa.translation.signatures import unwrap
+
+ORIGIN: Final = Format.CLAUDE.value
+PDF: Final = "application/pdf"
+PLAIN: Final = "text/plain"
+
+_ROLES: Final = {
+    "user": (Role.USER, Authority.SYSTEM),
+    "assistant": (Role.ASSISTANT, Authority.SYSTEM),
+    "system": (Role.SYSTEM, Authority.SYSTEM),
+    "developer": (Role.SYSTEM, Authority.DEVELOPER),  # no vendor's word, but nobody's authority is lowered (2.2)
+}
+
+Spans = Callable[[], Sequence[msgspec.Raw]]
+"""The blocks of one message, undecoded; asked for only where a block has to be kept as it is."""
+
+
+def read_system(raw: msgspec.Raw) -> list[SysBlock]:
+    """``system``: a string or text blocks. Raises: MalformedRequest."""
+    if not given(raw):
+        return []
+    text = wire.text_of(raw)
+    if text is not None:
+        return [SysBlock(text=text)]
+    found = wire.spans(raw)
+    if found is None:
+        raise MalformedRequest("system: expected a string or a list of text blocks", param="system")
+    blocks = []
+    for place, span in enumerate(found):
+        block = _read_block(span, f"system[{place}]")
+        if block.text is None:
+            raise MalformedRequest("a system block needs text", param=f"system[{place}]")
+        blocks.append(SysBlock(text=block.text, cache=raw_of(block.cache_control)))
+    return blocks
+
+
+def read_turns(raw: msgspec.Raw, ctx: Context) -> list[Turn]:
+    """``messages``. Raises: MalformedRequest."""
+    if not given(raw):
+        raise MalformedRequest("messages: field required", param="messages")
+    try:
+        messages = wire.decode_messages(raw)
+    except (ValueError, RecursionError):
+        messages = _loosely(raw)
+    kept: list[LooseMessage] = []
+
+    def spans_of(number: int) -> Sequence[msgspec.Raw]:
+        if not kept:
+            kept.extend(wire.read_message(span) for span in wire.spans(raw) or ())
+        return wire.spans(kept[number].content) or ()
+
+    turns = []
+    for number, message in enumerate(messages):
+        role, authority = _role(message.role, number)
+        path = f"messages[{number}]"
+        if isinstance(message.content, str):
+            parts: list[Part] = [Text(text=message.content)]
+        else:
+            reader = _TurnReader(role, path, ctx, lambda number=number: spans_of(number))  # type: ignore[misc]
+            parts = reader.read(message.content or [])
+        turns.append(Turn(role=role, parts=parts, authority=authority))
+    return turns
+
+
+def _role(word: str | None, number: int) -> tuple[Role, Authority]:
+    found = _ROLES.get(word or "")
+    if found is None:
+        param = f"messages[{number}].role"
+        raise MalformedRequest(f"{param}: expected user, assistant or system", param=param)
+    return found
+
+
+def _loosely(raw: msgspec.Raw) -> list[Message]:
+    """Messages with members of unexpected types, one by one."""
+    found = wire.spans(raw)
+    if found is None:
+        raise MalformedRequest("messages: expected a list", param="messages")
+    messages = []
+    for number, span in enumerate(found):
+        path = f"messages[{number}]"
+        try:
+            message = wire.read_message(span)
+        except JsonError:
+            raise MalformedRequest(f"{path}: expected an object", param=path) from None
+        messages.append(Message(role=message.role, content=_content(message.content, f"{path}.content")))
+    return messages
+
+
+def _content(raw: msgspec.Raw, path: str) -> str | list[Block] | None:
+    """``content``: text or blocks. Raises: MalformedRequest."""
+    if not given(raw):
+        return None
+    text = wire.text_of(raw)
+    if text is not None:
+        return text
+    try:
+        return wire.decode_blocks(raw)
+    except (ValueError, RecursionError):
+        found = wire.spans(raw)
+    if found is None:
+        raise MalformedRequest(f"{path}: expected a string or a list of blocks", param=path)
+    return [_read_block(span, f"{path}[{place}]") for place, span in enumerate(found)]
+
+
+def _read_block(span: msgspec.Raw, path: str) -> Block:
+    try:
+        return wire.read_block(span)
+    except JsonError:
+        text = wire.text_of(span)
+        if text is None:
+            raise MalformedRequest(f"{path}: expected a content block", param=path) from None
+        return Block(type="text", text=text)
+
+
+class _TurnReader:
+    """Reads the blocks of one message."""
+
+    def __init__(self, role: Role, path: str, ctx: Context, spans: Spans) -> None:
+        self._role = role
+        self._path = path
+        self._ctx = ctx
+        self._spans = spans
+        self._parts: list[Part] = []
+        self._waiting: list[Sig] = []
+
+    def read(self, blocks: Sequence[Block]) -> list[Part]:
+        """The parts of the message. Raises: MalformedRequest."""
+        for place, block in enumerate(blocks):
+            self._read(block, place)
+        if self._waiting:
+            # An empty part with a signature is what Gemini sent at the end of its answer.
+            self._parts.append(Text(text="", sigs=self._waiting))
+        return self._parts
+
+    def _read(self, block: Block, place: int) -> None:
+        path = f"{self._path}.content[{place}]"
+        kind = block.type or ("text" if block.text is not None else "")
+        match kind:
+            case "text":
+                self._add(
+                    Text(
+                        text=_required(block.text, f"{path}.text"),
+                        annotations=_annotations(block.citations),
+                        cache=raw_of(block.cache_control),
+                    )
+                )
+            case "image" | "document" | "search_result":
+                self._parts.extend(_media(block, kind, path))
+            case "thinking" | "redacted_thinking":
+                self._thinking(block, kind, path)
+            case "tool_use":
+                self._call(block, place, path)
+            case "tool_result":
+                self._parts.append(_result(block, path, self._ctx))
+            case _:
+                self._foreign(block, kind, place)
+
+    def _add(self, part: Text | Call) -> None:
+        """A part that may carry signatures."""
+        if self._waiting:
+            part.sigs = self._waiting
+            self._waiting = []
+        self._parts.append(part)
+
+    def _thinking(self, block: Block, kind: str, path: str) -> None:
+        if self._role is not Role.ASSISTANT:
+            self._ctx.lose(path, "thinking outside of the assistant's turns", dropped=True)
+            return
+        redacted = kind == "redacted_thinking"
+        sig = unwrap(
+            (block.data if redacted else block.signature) or "",
+            bare=Provenance.CLAUDE,
+            kind=SigKind.REDACTED if redacted else SigKind.THINKING,
+        )
+        if sig is not None and sig.kind is SigKind.PART and not block.thinking:
+            self._carried(sig)
+            return
+        self._parts.append(
+            Reasoning(
+                texts=[block.thinking] if block.thinking else [],
+                sigs=[sig] if sig is not None else [],
+                redacted=redacted or (sig is not None and sig.kind is SigKind.REDACTED),
+            )
+        )
+
+    def _carried(self, sig: Sig) -> None:
+        if not sig.preceding:
+            self._waiting.append(sig)
+            return
+        last = self._parts[-1] if self._parts else None
+        if isinstance(last, Text | Call):
+            last.sigs = [*last.sigs, sig]
+
+    def _call(self, block: Block, place: int, path: str) -> None:
+        if self._role is not Role.ASSISTANT:
+            # Nobody but the model calls tools: what users write of it is text (2.8).
+            self._parts.append(Text(text=_json_text(self._span(place)), cache=raw_of(block.cache_control)))
+            self._ctx.lose(path, "tool_use outside of the assistant's turns became text")
+            return
+        self._add(
+            Call(
+                call_id=block.id or "",
+                name=_required(block.name, f"{path}.name"),
+                args=raw_of(block.input),
+                cache=raw_of(block.cache_control),
+            )
+        )
+
+    def _foreign(self, block: Block, kind: str, place: int) -> None:
+        raw = self._span(place)
+        if kind in CALL_TYPES:
+            name = block.name or ""
+            self._parts.append(ServerCall(kind=call_kind(kind, name), origin=ORIGIN, raw=raw, call_id=block.id or ""))
+        elif is_result(kind):
+            call_id = block.tool_use_id or ""
+            self._parts.append(ServerResult(kind=server_kind(kind), origin=ORIGIN, raw=raw, call_id=call_id))
+        else:
+            self._parts.append(Native(origin=ORIGIN, raw=raw))
+
+    def _span(self, place: int) -> bytes:
+        found = self._spans()
+        return bytes(found[place]) if place < len(found) else b"{}"
+
+
+def _required(text: str | None, path: str) -> str:
+    if text is None:
+        raise MalformedRequest(f"{path}: expected a string", param=path)
+    return text
+
+
+def _json_text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
+
+
+def _annotations(raw: msgspec.Raw) -> list[Annotation]:
+    if not given(raw):
+        return []
+    found = (from_claude(bytes(span)) for span in wire.spans(raw) or ())
+    return [annotation for annotation in found if annotation is not None]
+
+
+# --- media -----------------------------------------------------------------------------------------------------------
+
+
+def _media(block: Block, kind: str, path: str) -> "list[Text | Media]":
+    """An image, a document (with the images that stand in it), or a search result as text."""
+    if kind == "search_result":
+        return [_search_result(block, path)]
+    try:
+        source = wire.read_source(block.source)
+    except JsonError:
+        raise MalformedRequest(f"{path}.source: expected an object", param=f"{path}.source") from None
+    if kind == "image":
+        return [_image(block, source, path)]
+    return _document(block, source, path)
+
+
+def _image(block: Block, source: wire.Source, path: str) -> Media:
+    media = Media(media=MediaKind.IMAGE, cache=raw_of(block.cache_control))
+    _fill(media, source, path)
+    return media
+
+
+def _document(block: Block, source: wire.Source, path: str) -> "list[Text | Media]":
+    media = Media(
+        media=MediaKind.FILE,
+        name=block.title or "",
+        title=block.title or "",
+        context=block.context or "",
+        citations_on=_cites(block.citations),
+        cache=raw_of(block.cache_control),
+    )
+    if source.type == "text":
+        media.mime = PLAIN
+        media.text = _required(source.data, f"{path}.source.data")
+        return [media]
+    if source.type == "content":
+        # Blocks inside a document: their text is the document, images follow it.
+        inner = _content(source.content, f"{path}.source.content")
+        if isinstance(inner, str):
+            media.mime, media.text = PLAIN, inner
+            return [media]
+        media.mime = PLAIN
+        media.text = "\n".join(item.text for item in inner or () if item.text)
+        images = [
+            part
+            for place, item in enumerate(inner or ())
+            if item.type == "image"
+            for part in _media(item, "image", f"{path}.source.content[{place}]")
+        ]
+        return [media, *images] if media.text else images
+    _fill(media, source, path)
+    return [media]
+
+
+def _fill(media: Media, source: wire.Source, path: str) -> None:
+    """The content of *media* from a ``source`` of one of the simple kinds. Raises: MalformedRequest."""
+    param = f"{path}.source"
+    match source.type:
+        case "base64":
+            media.b64 = _required(source.data, f"{param}.data")
+            media.mime = clean_mime(source.media_type or "") or sniff_mime(media.b64)
+        case "url":
+            url = _required(source.url, f"{param}.url")
+            inline = parse_data_url(url)
+            if inline is None:
+                media.url = url
+                media.mime = mime_of_name(url) or (PDF if media.media is MediaKind.FILE else "")
+            else:
+                media.mime, media.b64 = inline
+        case "file":
+            media.file_id, media.issuer = _required(source.file_id, f"{param}.file_id"), ORIGIN
+        case _:
+            raise MalformedRequest(f"{param}.type: unknown source", param=f"{param}.type")
+
+
+def _cites(raw: msgspec.Raw) -> bool:
+    try:
+        return bool(given(raw) and wire.read_citing(raw).enabled)
+    except JsonError:
+        return False
+
+
+def _search_result(block: Block, path: str) -> Text:
+    """A search result as text: title, source, lines (2.5)."""
+    source = wire.text_of(block.source) if given(block.source) else None
+    inner = _content(block.content, f"{path}.content")
+    lines = [inner] if isinstance(inner, str) else [item.text for item in inner or () if item.text]
+    text = "\n".join(filter(None, (block.title, source, *lines)))
+    return Text(text=text, cache=raw_of(block.cache_control))
+
+
+def _result(block: Block, path: str, ctx: Context) -> Result:
+    """A ``tool_result``."""
+    inner = _content(block.content, f"{path}.content")
+    parts: list[Text | Media] = []
+    if isinstance(inner, str):
+        parts.append(Text(text=inner))
+    else:
+        for place, item in enumerate(inner or ()):
+            parts.extend(_result_part(item, f"{path}.content[{place}]", ctx))
+    return Result(
+        call_id=block.tool_use_id or "",
+        parts=parts,
+        is_error=block.is_error or False,
+        cache=raw_of(block.cache_control),
+    )
+
+
+def _result_part(item: Block, path: str, ctx: Context) -> "list[Text | Media]":
+    kind = item.type or ("text" if item.text is not None else "")
+    if kind == "text":
+        return [Text(text=_required(item.text, f"{path}.text"), cache=raw_of(item.cache_control))]
+    if kind in ("image", "document", "search_result"):
+        return _media(item, kind, path)
+    ctx.lose(path, "unknown content in a tool result")
+    return [placeholder(kind or "unknown")]

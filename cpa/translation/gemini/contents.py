@@ -1,0 +1,276 @@
+"""Contents of Gemini's requests, read into turns (translation 2.3, 2.5, 2.8, 2.10).
+
+Clients that stream keep what they got: an answer comes back as many contents of the model, each with a few characters
+of text or thought. Consecutive contents of the model are one turn by the protocol's own rule, and here their pieces of
+text and thought are put together again: a signature covers the whole thought, which has to come back to its vendor
+unchanged. A signature ends the part that it stands on.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from cpa.errors import MalformedRequest
+from cpa.formats.json import JsonError, decode_members
+from cpa.formats.names import Format
+from cpa.translation.context import Context
+from cpa.translation.gemini import wire
+from cpa.translation.gemini.media_parts import read_blob, read_file
+from cpa.translation.gemini.wire import Content, Part
+from cpa.translation.ir import (
+    Call,
+    Media,
+    Native,
+    Provenance,
+    Raw,
+    Reasoning,
+    Result,
+    Role,
+    ServerCall,
+    ServerResult,
+    Sig,
+    SigKind,
+    SysBlock,
+    Text,
+    Turn,
+)
+from cpa.translation.ir import Part as IRPart
+from cpa.translation.signatures import unwrap
+
+ORIGIN: Final = Format.GEMINI.value
+_OPERATOR: Final = frozenset({"system", "developer"})
+_PLAIN_KEYS: Final = frozenset({"output", "result", "content"})
+"""Members of a function's response that hold nothing but its text (2.8)."""
+_OF_REASONING: Final = frozenset({SigKind.THINKING, SigKind.REDACTED, SigKind.ENCRYPTED})
+
+Spans = Callable[[int, int], Raw]
+"""Gives part *j* of content *i* undecoded; costs a pass over the body, so it is asked for only when one is needed."""
+
+
+class ContentReader:
+    """Makes turns of contents."""
+
+    def __init__(self, ctx: Context, spans: Spans, *, native: bool) -> None:
+        """*native*: the provider speaks Gemini, so that what only Gemini knows may stay as it is."""
+        self._ctx = ctx
+        self._spans = spans
+        self._native = native
+        self._turns: list[Turn] = []
+        self._parts: list[IRPart] = []
+        self._texts: list[str] = []
+        self._thoughts: list[str] = []
+
+    def feed(self, contents: list[Content]) -> None:
+        """All contents of a request. Raises: MalformedRequest."""
+        for place, content in enumerate(contents):
+            parts = content.parts if isinstance(content.parts, list) else [content.parts] if content.parts else []
+            role = content.role or "user"
+            if role == "model":
+                self._join_turn(Role.ASSISTANT)
+            else:
+                self._begin_turn(Role.SYSTEM if role in _OPERATOR else Role.USER)
+            for number, part in enumerate(parts):
+                path = f"contents[{place}].parts[{number}]"
+                if role == "model":
+                    self._of_model(part, place, number, path)
+                else:
+                    self._of_user(part, place, number, path)
+
+    def finish(self) -> list[Turn]:
+        """The turns."""
+        self._flush()
+        return [turn for turn in self._turns if turn.parts]
+
+    def _begin_turn(self, role: Role) -> None:
+        self._flush()
+        self._parts = []
+        self._turns.append(Turn(role=role, parts=self._parts))
+
+    def _join_turn(self, role: Role) -> None:
+        if not self._turns or self._turns[-1].role is not role:
+            self._begin_turn(role)
+
+    def _flush(self) -> None:
+        """The pieces of text or thought that wait: only one kind does at a time."""
+        if self._texts:
+            self._parts.append(Text(text="".join(self._texts)))
+            self._texts = []
+        if self._thoughts:
+            self._parts.append(Reasoning(texts=["".join(self._thoughts)]))
+            self._thoughts = []
+
+    # --- the model's ---
+
+    def _of_model(self, part: Part, place: int, number: int, path: str) -> None:
+        if part.call:
+            self._flush()
+            self._parts.append(read_call(part, path))
+            return
+        if self._others(part, place, number, path):
+            return
+        sig = None
+        if part.signature:
+            kind = SigKind.THINKING if part.thought else SigKind.PART
+            sig = unwrap(part.signature, bare=Provenance.GEMINI, kind=kind)
+        if part.text is None and not part.signature:
+            self._unknown(place, number, path)
+        elif part.thought or (sig is not None and not part.text and sig.kind in _OF_REASONING):
+            self._thought(part.text or "", sig)
+        elif sig is not None:
+            self._flush()
+            self._parts.append(Text(text=part.text or "", sigs=[sig]))
+        elif part.text:
+            if self._thoughts:
+                self._flush()
+            self._texts.append(part.text)
+
+    def _thought(self, text: str, sig: Sig | None) -> None:
+        if self._texts or (sig is not None and sig.kind is SigKind.REDACTED):
+            self._flush()
+        if text:
+            self._thoughts.append(text)
+        if sig is not None:
+            whole = "".join(self._thoughts)
+            self._thoughts = []
+            redacted = sig.kind is SigKind.REDACTED
+            self._parts.append(Reasoning(texts=[whole] if whole else [], sigs=[sig], redacted=redacted))
+
+    # --- everybody else's ---
+
+    def _of_user(self, part: Part, place: int, number: int, path: str) -> None:
+        if part.call:
+            # Only the model calls; what a user says about calls is text (2.8).
+            self._parts.append(Text(text=part.call.decode("utf-8", "replace")))
+        elif self._others(part, place, number, path):
+            return
+        elif part.text is None:
+            if not part.signature:
+                self._unknown(place, number, path)
+        elif part.thought:
+            self._ctx.lose(path, "a thought of the user's", dropped=True)  # hidden text must not become visible
+        elif part.text:
+            self._parts.append(Text(text=part.text))
+
+    def _others(self, part: Part, place: int, number: int, path: str) -> bool:
+        """Parts that mean the same in every role; whether *part* is one."""
+        found = self._other(part, place, number, path)
+        if found is None:
+            return False
+        self._flush()
+        self._parts.append(found)
+        return True
+
+    def _other(self, part: Part, place: int, number: int, path: str) -> IRPart | None:
+        if response := part.response:
+            return read_response(response, path, native=self._native)
+        if wire.given(part.blob) or part.file:
+            if part.thought or part.tuned:
+                if self._native:
+                    return Native(origin=ORIGIN, raw=self._spans(place, number))
+                self._ctx.lose(path, "how the media is to be read", dropped=True)
+            file = part.file
+            media = read_file(file, path) if file else read_blob(part.blob, path, native=self._native)
+            if part.signature:
+                sig = unwrap(part.signature, bare=Provenance.GEMINI, kind=SigKind.PART)
+                media.sigs = [sig] if sig is not None else []
+            return media
+        if code := part.code:
+            return ServerCall(kind="code", origin=ORIGIN, raw=b'{"executableCode":' + code + b"}")
+        if result := part.code_result:
+            return ServerResult(kind="code", origin=ORIGIN, raw=b'{"codeExecutionResult":' + result + b"}")
+        return None
+
+    def _unknown(self, place: int, number: int, path: str) -> None:
+        span = self._spans(place, number)
+        names = ", ".join(wire.members(span))
+        if not names:
+            return  # an empty part says nothing
+        if self._native:
+            self._flush()
+            self._parts.append(Native(origin=ORIGIN, raw=span))
+        else:
+            self._ctx.lose(path, f"unknown part: {names[:64]}", dropped=True)
+
+
+# --- calls and responses ---------------------------------------------------------------------------------------------
+
+
+def read_call(part: Part, path: str) -> Call:
+    """A ``functionCall``. Raises: MalformedRequest."""
+    found = wire.members(part.call)
+    name = wire.text_of(found.get("name"))
+    if not name:
+        raise MalformedRequest("functionCall needs a name", param=path)
+    call = Call(call_id=wire.text_of(found.get("id")) or "", name=name, args=wire.raw_of(found.get("args")))
+    sig = unwrap(part.signature, bare=Provenance.GEMINI, kind=SigKind.PART) if part.signature else None
+    if sig is not None:
+        sig.of_call = sig.kind is SigKind.PART
+        call.sigs = [sig]
+    return call
+
+
+def read_response(raw: Raw, path: str, *, native: bool) -> Result:
+    """A ``functionResponse``: for Gemini as it is, for others its text if it is nothing else (2.8)."""
+    found = wire.members(raw)
+    result = Result(call_id=wire.text_of(found.get("id")) or "", name=wire.text_of(found.get("name")) or "")
+    media: list[Text | Media] = []
+    for number, span in enumerate(wire.spans(found.get("parts", wire.ABSENT))):
+        inner = wire.members(span)
+        inner_path = f"{path}.functionResponse.parts[{number}]"
+        if "inlineData" in inner:
+            media.append(read_blob(inner["inlineData"], inner_path, native=native))
+        elif "fileData" in inner:
+            media.append(read_file(bytes(inner["fileData"]), inner_path))
+    response = wire.raw_of(found.get("response"))
+    text, result.is_error = _plain(response)
+    if native and response.startswith(b"{"):
+        result.json, result.parts = response, media
+    elif text is not None:
+        result.parts = [*([Text(text=text)] if text or not media else []), *media]
+    elif media:
+        result.parts = [Text(text=response.decode("utf-8", "replace")), *media]
+    else:
+        result.json = response
+    return result
+
+
+def _plain(response: Raw) -> tuple[str | None, bool]:
+    """(the text that is all of a response, or None; whether it tells of an error)."""
+    if not response:
+        return "", False
+    if not response.startswith(b"{"):
+        return wire.text_of(response), False
+    try:
+        found = {name: value for name, value in decode_members(response).items() if wire.given(value)}
+    except JsonError:
+        return None, False
+    error = "error" in found and bytes(found["error"]) not in (b"false", b'""')
+    if len(found) != 1:
+        return (None, error) if found else ("{}", False)
+    name, value = next(iter(found.items()))
+    return (wire.text_of(value) if name in _PLAIN_KEYS or error else None), error
+
+
+# --- system text -----------------------------------------------------------------------------------------------------
+
+
+def read_system(raw: msgspec.Raw, ctx: Context) -> list[SysBlock]:
+    """``systemInstruction``: a content, whose role means nothing, or a string. Raises: MalformedRequest."""
+    if not wire.given(raw):
+        return []
+    alone = wire.text_of(raw)
+    if alone is not None:
+        return [SysBlock(text=alone)] if alone else []
+    try:
+        content = wire.read_content(raw)
+    except ValueError:
+        raise MalformedRequest("systemInstruction: expected a content", param="systemInstruction") from None
+    parts = content.parts if isinstance(content.parts, list) else [content.parts] if content.parts else []
+    blocks = []
+    for number, part in enumerate(parts):
+        if part.text is None:
+            ctx.lose(f"systemInstruction.parts[{number}]", "no text", dropped=True)
+        elif part.text:
+            blocks.append(SysBlock(text=part.text))
+    return blocks
