@@ -23,6 +23,7 @@ from cpa.errors import ConfigError, CpaError
 from cpa.formats.redaction import is_secret_header_name
 from cpa.host.plugin_models import Native
 from cpa.host.plugins import PluginHost, open_plugin_host
+from cpa.models.profiles import profile_of
 from cpa.models.registry import ModelRegistry
 from cpa.observability.log import configure_logging, get_logger
 from cpa.observability.metrics import Metrics, NullMetrics, PrometheusMetrics
@@ -33,6 +34,7 @@ from cpa.pipeline.completions import Completions, open_completions
 from cpa.pipeline.plan import Plan
 from cpa.pipeline.runner import Services
 from cpa.pipeline.stage import Registration, StageKind
+from cpa.pipeline.translating import TranslationServices
 from cpa.scheduling.round_robin import RoundRobin
 from cpa.server.access import Access
 from cpa.server.http import make_app
@@ -41,6 +43,9 @@ from cpa.server.management.keys import ManagementKeys
 from cpa.server.management.routes import is_reserved
 from cpa.server.state import Runtime, ServerState
 from cpa.testing.mock import serve_mock
+from cpa.translation.context import TranslationSettings
+from cpa.translation.signatures import SignatureCache
+from cpa.translation.store import ResponseStore
 from cpa.types import Accounts, Executor, Scheduler
 from cpa.upstream.client import UpstreamClients, open_clients
 from cpa.upstream.executor import UpstreamSettings, executors
@@ -176,6 +181,7 @@ class RuntimeBuilder:
     Attributes:
       registrations: stages of in-process Python code.
       plugins: whose stages join them.
+      signatures, responses: what translation keeps for clients that cannot, or do not want to.
     """
 
     clients: UpstreamClients
@@ -184,6 +190,8 @@ class RuntimeBuilder:
     plugins: PluginHost
     accounts: Accounts
     registrations: tuple[Registration, ...] = ()
+    signatures: SignatureCache = attrs.field(factory=SignatureCache)
+    responses: ResponseStore = attrs.field(factory=ResponseStore)
 
     def build(self, config: Config) -> Runtime:
         """The snapshot of *config*."""
@@ -217,6 +225,14 @@ class RuntimeBuilder:
                 passthrough_headers=config.passthrough_headers,
                 max_event_bytes=config.limits.sse_event_bytes,
                 nested_depth=config.limits.nested_depth,
+                translation=TranslationServices(
+                    settings=TranslationSettings(
+                        strict=config.translation.strict, report_losses=config.translation.report_losses
+                    ),
+                    profile_of=profile_of,
+                    signatures=self.signatures.of_tenant,
+                    responses=self.responses.of_tenant,
+                ),
                 accounts=self.accounts,
                 direct=self.plugins.direct(),
             ),

@@ -35,7 +35,7 @@ SAME_WIRE = frozenset(
 """(client, provider) pairs whose bodies pass as bytes."""
 
 
-TRANSLATED: frozenset[Format] = frozenset()
+TRANSLATED: frozenset[Format] = frozenset(Format)
 """Protocols that can be translated into one another."""
 
 

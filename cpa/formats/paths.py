@@ -182,7 +182,7 @@ class Document:
 
     def __init__(self, body: bytes) -> None:
         self._body = body
-        self._root: Node = dict(decode_members(body))
+        self._root: dict[str, Node] | list[Node] = dict(decode_members(body))
         self._changed = False
 
     def dump(self) -> bytes:
@@ -200,8 +200,7 @@ class Document:
         return found
 
     def _hits(self, place: Place, query: Query) -> Iterator[int]:
-        node = self._at(place)
-        elements = None if node is None else _open(node)
+        elements = self._opened(place)
         if isinstance(elements, list):
             for index, element in enumerate(elements):
                 if query.hits(element):
@@ -219,6 +218,11 @@ class Document:
     def has(self, place: Place) -> bool:
         """Something is there, if only a null."""
         return self._at(place) is not None
+
+    def exists(self, path: Path) -> bool:
+        """Something else than a null is where *path* leads."""
+        nodes = (self._at(place) for place in self.places(path))
+        return any(node is not None and not _is_null(node) for node in nodes)
 
     def set(self, path: Path, value: bytes) -> None:
         """Put the JSON text *value* wherever *path* leads, see `put`."""
@@ -260,7 +264,7 @@ class Document:
 
     def drop(self, place: Place) -> bool:
         """Remove what is at *place*. Returns: something was."""
-        parent = self._at(place[:-1]) if place else None
+        parent = self._opened(place[:-1]) if place else None
         if isinstance(parent, dict):
             removed = parent.pop(str(place[-1]), None) is not None
         elif isinstance(parent, list):
@@ -273,21 +277,27 @@ class Document:
         self._changed = self._changed or removed
         return removed
 
-    def _at(self, place: Place) -> Node | None:
-        """The node at *place*, opened and kept so together with all above it; None when there is none."""
-        node: Node = self._root
+    def _at(self, place: Place) -> "Node | None":
+        """The node at *place*, None when there is none."""
+        if not place:
+            return self._root
+        parent = self._opened(place[:-1])
+        return None if parent is None else _child(parent, place[-1])
+
+    def _opened(self, place: Place) -> "dict[str, Node] | list[Node] | None":
+        """The object or array at *place*, opened and kept so together with all above it; None when there is none."""
+        node = self._root
         for step in place:
             child = _child(node, step)
-            if child is None:
+            opened = None if child is None else _open(child)
+            if opened is None:
                 return None
-            opened = _open(child)
-            if opened is not None:
-                _store(node, step, opened)
-            node = child if opened is None else opened
+            _store(node, step, opened)
+            node = opened
         return node
 
 
-def _child(node: Node, step: str | int) -> Node | None:
+def _child(node: Node, step: str | int) -> "Node | None":
     """What stands under *step* in an opened *node*; behind the last element there is nothing."""
     if isinstance(node, dict):
         return node.get(str(step))
@@ -319,7 +329,7 @@ def _position(step: str | int) -> int | None:
     return int(step) if _INDEX.fullmatch(step) else None
 
 
-def _descend(node: Node, place: Place) -> Node | None:
+def _descend(node: Node, place: Place) -> "Node | None":
     """The node at *place* below *node*; nothing is kept open."""
     for step in place:
         opened = _open(node)
@@ -339,7 +349,7 @@ def _is_null(node: Node) -> bool:
     return isinstance(node, msgspec.Raw) and bytes(memoryview(node)[:5]).strip() == b"null"
 
 
-def _open(node: Node) -> dict[str, Node] | list[Node] | None:
+def _open(node: Node) -> "dict[str, Node] | list[Node] | None":
     """*node* as an object or array of undecoded spans, None when it is neither. Raises: JsonError."""
     if not isinstance(node, msgspec.Raw):
         return node
@@ -358,7 +368,7 @@ def _open(node: Node) -> dict[str, Node] | list[Node] | None:
 _BRACE: Final = ord("{")
 
 
-def _spans(raw: msgspec.Raw, *, is_object: bool) -> dict[str, Node] | list[Node]:
+def _spans(raw: msgspec.Raw, *, is_object: bool) -> "dict[str, Node] | list[Node]":
     return dict(_decode_object(raw)) if is_object else list(_decode_array(raw))
 
 

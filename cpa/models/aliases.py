@@ -147,22 +147,25 @@ def with_aliases(offers: Iterable[Offer], aliases: Sequence[OAuthModelAlias]) ->
     offers = tuple(offers)
     ids = {offer.id for offer in offers}
     for offer in offers:
-        meant = [entry for entry in aliases if entry.force_mapping or entry.alias != offer.id]
-        meant = [
-            entry for entry in meant if _means(entry, offer) and (entry.alias == offer.id or entry.alias not in ids)
-        ]
-        if not meant or (any(entry.fork for entry in meant) and all(entry.alias != offer.id for entry in meant)):
+        meant = [entry for entry in aliases if _means(entry, offer)]
+        same = [entry for entry in meant if entry.alias == offer.id and entry.force_mapping]
+        others = [entry for entry in meant if entry.alias not in ids]
+        if not same and (not others or any(entry.fork for entry in others)):
             yield offer
-        for entry in meant:
-            yield attrs.evolve(
-                offer,
-                id=entry.alias,
-                card=attrs.evolve(offer.card, display_name=entry.display_name or offer.card.display_name),
-                thinking=split_configured(entry.name)[1] or offer.thinking,
-                forced=entry.force_mapping,
-            )
+        for entry in (*same, *others):
+            yield _renamed(offer, entry)
 
 
 def _means(entry: OAuthModelAlias, offer: Offer) -> bool:
-    name = entry.name.casefold()
-    return offer.id.casefold() in (name, split_configured(name)[0])
+    return offer.id.casefold() in (entry.name.casefold(), split_configured(entry.name)[0].casefold())
+
+
+def _renamed(offer: Offer, entry: OAuthModelAlias) -> Offer:
+    literal = entry.name.casefold() == offer.id.casefold()
+    return attrs.evolve(
+        offer,
+        id=entry.alias,
+        card=attrs.evolve(offer.card, display_name=entry.display_name or offer.card.display_name),
+        thinking=(None if literal else split_configured(entry.name)[1]) or offer.thinking,
+        forced=entry.force_mapping,
+    )

@@ -77,8 +77,8 @@ class Conditions:
     def hold(self, body: Document) -> bool:
         """They do, as far as *body* says."""
         return (
-            all(_given(body.get(path)) for path in self.exist)
-            and not any(_given(body.get(path)) for path in self.not_exist)
+            all(map(body.exists, self.exist))
+            and not any(map(body.exists, self.not_exist))
             and all(_is(body.get(path), value) for path, value in self.match)
             and not any(_is(body.get(path), value) for path, value in self.not_match)
         )
@@ -125,7 +125,7 @@ class Chosen:
             document = Document(body)
             if self.strips_images:
                 strip_images(document)
-            self._fill_in(document, body, original)
+            self._fill_in(document, original)
             for rule in self.override:
                 if rule.fires(document):
                     for path, value in rule.values:
@@ -138,12 +138,10 @@ class Chosen:
         except JsonError as exc:
             raise MalformedRequest("the request body is not a JSON object") from exc
 
-    def _fill_in(self, document: Document, body: bytes, original: bytes) -> None:
+    def _fill_in(self, document: Document, original: bytes) -> None:
         """``default`` and ``default-raw``: of several rules for one path the first that fires counts."""
-        if not self.default:
-            return
         # Not the document at hand: it changes, and defaults must not see each other.
-        before = Document(original)
+        before: Document | None = None
         done: set[str] = set()
         for rule in self.default:
             if not rule.fires(document):
@@ -152,6 +150,7 @@ class Chosen:
                 if path.text in done:
                     continue
                 done.add(path.text)
+                before = before or Document(original)
                 for place in document.places(path):
                     if not before.has(place):
                         document.put(place, value)
@@ -307,11 +306,6 @@ def _forced(event: bytes, name: str) -> bytes:
 
 def _has_header(headers: RawHeaders, name: bytes, value: Glob) -> bool:
     return any(key == name and value.matches(text.decode("latin-1")) for key, text in headers)
-
-
-def _given(text: bytes | None) -> bool:
-    """Present and not null."""
-    return text is not None and text != b"null"
 
 
 def _is(text: bytes | None, value: JsonValue) -> bool:

@@ -33,6 +33,7 @@ from cpa.formats.facts import request_facts
 from cpa.formats.headers import HeaderMap
 from cpa.formats.json import splice_model
 from cpa.formats.names import SAME_WIRE, Format, carries
+from cpa.formats.redaction import hide
 from cpa.formats.streams import open_reader
 from cpa.formats.thinking import Thinking, split_suffix
 from cpa.pipeline.answer import JSON_HEADERS, Answer, AnswerStream
@@ -77,7 +78,7 @@ from cpa.translation.counting import (
     read_count,
     unwrap_count_request,
 )
-from cpa.translation.registry import translate_request
+from cpa.translation.registry import Fold, translate_request
 from cpa.types import (
     NESTED_CALLS,
     Accounts,
@@ -164,6 +165,12 @@ class Prepared:
     body: tuple[bytes, ...]
     asked: Context | None
     answer: Context | None
+
+    @property
+    def folded(self) -> bool:
+        """The provider streams although the client does not: the dialect knows nothing else (translation 2.19)."""
+        ctx = self.answer
+        return ctx is not None and ctx.provider is Format.CODEX and not ctx.stream and self.wire.native
 
 
 @asynccontextmanager
@@ -503,11 +510,18 @@ class Run:
             return
         account = self._open_account(prepared)
         if not self.request.stream:
-            async with candidate.executor.open(call) as upstream:
-                body = await upstream.read()
+            if prepared.folded:
+                async with candidate.executor.open(attrs.evolve(call, stream=True)) as upstream:
+                    body = await self._fold(prepared, upstream, account)
+                wire = attrs.evolve(prepared.wire, output=self.request.answer_format)
+                prepared = attrs.evolve(prepared, answer=None, wire=wire)
+            else:
+                async with candidate.executor.open(call) as upstream:
+                    body = await upstream.read()
+                if account is not None:
+                    account.body(body)
             if account is not None:
                 account.response_headers = upstream.headers
-                account.body(body)
             if prepared.wire.native:
                 check_answer(Format(prepared.wire.output), body, candidate.credential)
             # The provider's connection is back in its pool before the client gets its first byte.
@@ -517,6 +531,28 @@ class Run:
             if account is not None:
                 account.response_headers = upstream.headers
             yield await self._streamed(prepared, upstream, account)
+
+    async def _fold(self, prepared: Prepared, upstream: UpstreamAnswer, account: AttemptAccount | None) -> bytes:
+        """The whole answer out of a stream, of providers that do nothing but stream. Raises: UpstreamError."""
+        assert prepared.answer is not None
+        source = prepared.wire.output
+        reader, fold = open_reader(source, max_event_bytes=self.services.max_event_bytes), Fold(prepared.answer)
+        blocks = upstream.chunks()
+        while not (reader.done or reader.fault):
+            try:
+                block = reader.feed(await anext(blocks))
+            except StopAsyncIteration:
+                block = reader.finish()
+                reader.done = True
+            if block and account is not None:
+                account.feed(block)
+            fold.feed(block)
+        fault = reader.fault
+        if fault is not None:
+            body = hide(fault.body, prepared.candidate.credential.secrets())
+            raise UpstreamStatusError(status=fault.status, headers=JSON_HEADERS, body=body, provider_format=source)
+        await upstream.drain()
+        return fold.result()
 
     async def _counted(self, prepared: Prepared, call: UpstreamCall) -> Answer:
         """A token count: the provider's where it counts, else an estimate; never an error (translation Part 6)."""

@@ -70,7 +70,7 @@ class FakeExecutor:
       open_answers: answers that were opened and not closed yet.
     """
 
-    format: Format
+    format: str
     answer: Callable[[UpstreamCall], FakeAnswer]
     native: bool = True
     calls: list[UpstreamCall] = attrs.field(factory=list)

@@ -52,6 +52,10 @@ class StoredResponses(Protocol):
         """One item; None = unknown."""
         ...
 
+    def keep(self, body: bytes, response: bytes) -> None:
+        """Remember the answer *response* to the client's request *body*."""
+        ...
+
 
 @attrs.frozen(kw_only=True)
 class TranslationSettings:
@@ -100,6 +104,7 @@ class Context:
       client_model: as the client wrote it, without a suffix; what answers are called by. *model*: the provider's id.
       request: as parsed; None until then.
       echo: members of a Responses request that its answer repeats.
+      client_body: the request, where its answer may have to be remembered with it.
       losses: what could not be carried over, in order.
     """
 
@@ -117,6 +122,7 @@ class Context:
     echo: dict[str, Raw] = attrs.field(factory=dict)
     losses: list[Loss] = attrs.field(factory=list)
     estimated_input: int = 0
+    client_body: bytes = attrs.field(default=b"", repr=False)
     new_id: Callable[[], str] = random_id
     now_unix: Callable[[], float] = time
 

@@ -5,11 +5,13 @@ from functools import cache
 from importlib import import_module
 from typing import Final
 
+from cpa.errors import UpstreamStreamError
 from cpa.formats.names import Format
 from cpa.formats.sse import event_data, parse_event, split_events
 from cpa.translation.context import Context
+from cpa.translation.counting import estimate
 from cpa.translation.filters import StopGuard, open_stop_guard
-from cpa.translation.ir import End, Err, IREvent
+from cpa.translation.ir import Close, End, Err, IREvent
 from cpa.translation.loss import StrictLoss
 from cpa.translation.normalizer import Normalizer
 from cpa.translation.spoke import Spoke
@@ -37,6 +39,10 @@ def translate_request(body: bytes, ctx: Context) -> bytes:
     """
     request = spoke(ctx.client).parse_request(body, ctx)
     ctx.request = request
+    if ctx.responses is not None and ctx.client is Format.OPENAI_RESPONSE:
+        ctx.client_body = body
+    if ctx.client is Format.CLAUDE and ctx.stream:
+        ctx.estimated_input = estimate(request)  # Claude's streams say at their start what was read
     translated = spoke(ctx.provider).emit_request(request, ctx)
     if ctx.settings.strict and ctx.losses:
         raise StrictLoss(tuple(ctx.losses))
@@ -51,7 +57,42 @@ def translate_full(body: bytes, ctx: Context) -> bytes:
     guard = _guard(ctx)
     if guard is not None:
         events = [passed for event in events for passed in guard.feed(event)]
-    return spoke(ctx.client).emit_full(events, ctx)
+    return _remembered(ctx, spoke(ctx.client).emit_full(events, ctx))
+
+
+class Fold:
+    """Reads a provider's stream for a client that wants a whole answer (translation 3, 2.19)."""
+
+    __slots__ = ("_ctx", "_events", "_guard", "_normalizer", "_parser")
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._parser = spoke(ctx.provider).open_parser(ctx)
+        self._normalizer = Normalizer(ctx)
+        self._guard = _guard(ctx)
+        self._events: list[IREvent] = []
+
+    def feed(self, block: bytes) -> None:
+        """Take *block*, whole events of the provider."""
+        for event in split_events(block):
+            data = event_data(event)
+            if data is not None and data.strip():
+                self._take(self._normalizer.feed(self._parser.feed(parse_event(event).event, data)))
+
+    def result(self) -> bytes:
+        """The whole answer, when the stream has ended. Raises: UpstreamStreamError for one that ended badly."""
+        self._take(self._normalizer.feed(self._parser.finish()))
+        self._take(self._normalizer.finish())
+        for event in self._events:
+            if isinstance(event, Err):
+                raise UpstreamStreamError(event.message, status=event.status, code=event.code, frame=b"")
+        return _remembered(self._ctx, spoke(self._ctx.client).emit_full(self._events, self._ctx))
+
+    def _take(self, events: list[IREvent]) -> None:
+        if self._guard is None:
+            self._events += events
+        else:
+            self._events += [passed for event in events for passed in self._guard.feed(event)]
 
 
 class StreamSession:
@@ -63,9 +104,10 @@ class StreamSession:
       error: the provider reported one inside its stream.
     """
 
-    __slots__ = ("_emitter", "_guard", "_normalizer", "_parser", "ended", "error")
+    __slots__ = ("_ctx", "_emitter", "_guard", "_normalizer", "_parser", "ended", "error")
 
     def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
         self._parser = spoke(ctx.provider).open_parser(ctx)
         self._normalizer = Normalizer(ctx)
         self._guard = _guard(ctx)
@@ -114,15 +156,25 @@ class StreamSession:
                 self.error = event
                 self.ended = True
                 break
+            if isinstance(event, Close) and event.failed:
+                continue  # on the wire a block that an error cut off stays open: half its arguments are no call (4.9a)
             out += emit(event)
             if isinstance(event, End):
                 self.ended = True
+                _remembered(self._ctx, getattr(self._emitter, "response", b""))
                 break
         return out
 
     def _guarded(self, event: IREvent) -> list[IREvent]:
         assert self._guard is not None
         return self._guard.feed(event)
+
+
+def _remembered(ctx: Context, answer: bytes) -> bytes:
+    """*answer*, kept for clients that will refer to it."""
+    if answer and ctx.responses is not None and ctx.client_body and ctx.client is Format.OPENAI_RESPONSE:
+        ctx.responses.keep(ctx.client_body, answer)
+    return answer
 
 
 def _guard(ctx: Context) -> StopGuard | None:

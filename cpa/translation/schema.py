@@ -7,7 +7,6 @@ beyond the limits of `schema_walk` passes as it is; it is the provider's to judg
 from collections import OrderedDict
 from collections.abc import Callable
 from hashlib import sha256
-from threading import Lock
 from typing import Final
 
 import attrs
@@ -23,10 +22,10 @@ from cpa.translation.schema_walk import SchemaTooBig, read
 
 __all__ = ["clean_claude_output", "clean_gemini", "from_openapi", "is_strict", "repair_root"]
 
-MAX_CACHED: Final = 4096
+MAX_CACHED: Final = 2048
 """Schemas; an agent has about a hundred."""
-MAX_CACHED_BYTES: Final = 16 * 1024 * 1024
-"""All of them together, as they went out."""
+MAX_CACHED_SCHEMA_BYTES: Final = 32 * 1024
+"""Of one that is kept, so that strangers fill 64 MB at most."""
 
 
 @attrs.frozen(kw_only=True)
@@ -36,30 +35,26 @@ class _Cleaned:
 
 
 class _Cache:
-    """Least recently used first. Large bodies are translated on worker threads, hence the lock."""
+    """Least recently used goes first.
+
+    Large bodies are translated on worker threads. Each step here is one atomic operation of the dict, and what two
+    threads can do to each other in between is to clean a schema twice.
+    """
 
     def __init__(self) -> None:
         self._entries: OrderedDict[tuple[str, bytes], _Cleaned] = OrderedDict()
-        self._size_bytes = 0
-        self._lock = Lock()
 
     def get(self, kind: str, schema: bytes, make: Callable[[bytes], _Cleaned]) -> _Cleaned:
         """What *make* makes of *schema*, which depends on nothing else."""
         key = (kind, sha256(schema).digest())
-        with self._lock:
-            found = self._entries.get(key)
-            if found is not None:
-                self._entries.move_to_end(key)
-                return found
-        made = make(schema)
-        with self._lock:
-            if key not in self._entries:
-                self._entries[key] = made
-                self._size_bytes += len(made.schema)
-            while len(self._entries) > MAX_CACHED or self._size_bytes > MAX_CACHED_BYTES:
-                _, dropped = self._entries.popitem(last=False)
-                self._size_bytes -= len(dropped.schema)
-        return made
+        found = self._entries.pop(key, None)
+        if found is None:
+            found = make(schema)
+        if len(found.schema) <= MAX_CACHED_SCHEMA_BYTES:
+            self._entries[key] = found  # its last place
+            if len(self._entries) > MAX_CACHED:
+                self._entries.popitem(last=False)
+        return found
 
 
 _cache = _Cache()
@@ -80,6 +75,8 @@ def clean_gemini(
         try:
             value = read(raw)
             root = repaired(value) if root_object else as_schema(value)
+            if root_object:  # literals of a whole argument object say nothing, but would make it nullable
+                root = {key: member for key, member in root.items() if key not in ("enum", "const")}
             work = cleaner(root)
             return _Cleaned(schema=encode(work.clean()), lost=tuple(sorted(work.lost)))
         except SchemaTooBig:

@@ -70,7 +70,7 @@ class ClaudeOutput:
         self.lost: set[str] = set()
         """Constraints that the model is no longer held to."""
         self._root = root
-        self._budget = Budget()
+        self._budget = Budget(root)
         self._merged: tuple[str, ...] = ()  # pointers that an ``allOf`` around the present place has brought in
         self._lifted = ""  # description that stood beside the reference that the last schema was
 

@@ -80,7 +80,7 @@ class JsonTier:
         self.lost: set[str] = set()
         """Constraints that the model is no longer held to."""
         self._root = root
-        self._budget = Budget()
+        self._budget = Budget(root)
         self._cycles = cycle_ids(root)
         self._around: Counter[int] = Counter()  # components of the referenced schemas around the present place
         self._merged: tuple[str, ...] = ()  # pointers that an ``allOf`` around the present place has brought in

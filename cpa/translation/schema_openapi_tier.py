@@ -5,6 +5,7 @@ The dialect is that of the vendor's type ``Schema``: one upper-case type, no ref
 
 from collections.abc import Iterable
 
+from cpa.formats.json import encode
 from cpa.translation.schema_json_tier import DROPPED, HINTED, exclusive_bounds
 from cpa.translation.schema_walk import (
     Budget,
@@ -43,7 +44,7 @@ class OpenApiTier:
         self.lost: set[str] = set()
         """Constraints that the model is no longer held to."""
         self._root = root
-        self._budget = Budget()
+        self._budget = Budget(root)
 
     def clean(self) -> Schema:
         """The schema in the dialect. Raises: SchemaTooBig, also when its references unfold to too much."""
@@ -213,7 +214,7 @@ class OpenApiTier:
             return
         members = [*prefix, items] if isinstance(items, dict) else prefix
         found = [self._node(member, path) for member in members]
-        unique: list[JsonValue] = [schema for place, schema in enumerate(found) if schema not in found[:place]]
+        unique: list[JsonValue] = [*{encode(schema): schema for schema in found}.values()]
         cleaned["items"] = unique[0] if len(unique) == 1 else {"anyOf": unique}
         cleaned.setdefault("minItems", len(prefix))
         if not isinstance(items, dict):

@@ -10,6 +10,7 @@ from cpa.translation.schema_walk import (
     MAPS,
     ONES,
     Budget,
+    Merge,
     Schema,
     fill,
     hint,
@@ -64,10 +65,10 @@ def repaired(schema: JsonValue) -> Schema:
     if _is_property_map(schema):
         schema = {"type": "object", "properties": schema}
     schema = _without_root_ref(schema)
-    schema = _without_unions(schema, schema, Budget(), 0)
+    schema = _without_unions(schema, schema, Budget(schema), 0)
     names = type_names(schema.get("type"))
     if names and "object" not in names:
-        return {"type": "object", "properties": {"value": schema}, "required": ["value"]}
+        return without_draft_3({"type": "object", "properties": {"value": schema}, "required": ["value"]})
     result: Schema = {**schema, "type": "object"} if "type" in schema else {"type": "object", **schema}
     result.pop("nullable", None)  # arguments cannot be null
     if not isinstance(result.get("properties"), dict):
@@ -128,9 +129,9 @@ def _without_unions(schema: Schema, root: Schema, budget: Budget, depth: int) ->
     """Branches of root unions merged: everything may be there, only what all demand is required (2.5a)."""
     if not any(key in schema for key in _UNIONS):
         return schema
-    result = {key: value for key, value in schema.items() if key not in _UNIONS}
+    merge = Merge({key: value for key, value in schema.items() if key not in _UNIONS})
     if depth == MAX_UNION_DEPTH:
-        return result
+        return merge.result()
     hints: list[str] = []
     for key in _UNIONS:
         branches = []
@@ -141,17 +142,18 @@ def _without_unions(schema: Schema, root: Schema, budget: Budget, depth: int) ->
                 branches.append(_without_unions(_followed(root, branch), root, budget, depth + 1))
         if key == "allOf":
             for branch in branches:
-                result = fill(result, branch)
+                merge.take(branch)
         elif branches:
             for branch in branches:
-                result = fill(result, {"properties": branch.get("properties", {})})
+                merge.take({"properties": branch.get("properties", {})})
             common = required_names(branches[0])
             for branch in branches[1:]:
                 demanded = set(required_names(branch))
                 common = [name for name in common if name in demanded]
             if common:
-                result = fill(result, {"required": [*common]})
+                merge.take({"required": [*common]})
             hints.append(_alternatives(key, branches))
+    result = merge.result()
     result.setdefault("type", "object")
     description = with_hints(result.get("description"), hints)
     if description:

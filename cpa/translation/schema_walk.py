@@ -19,6 +19,9 @@ Schema: TypeAlias = dict[str, JsonValue]
 MAX_DEPTH: Final = 64
 MAX_NODES: Final = 20_000
 """Schemas in one schema, as it comes and as it goes (references are copied). Real tools have hundreds."""
+UNFOLDED_NODES: Final = 500
+UNFOLDED_FACTOR: Final = 8
+"""What copies of references may add: that many schemas, and so many times those that there are."""
 MAX_HINT_CHARS: Final = 300
 """Of one constraint told as text; a longer one would tell the model little."""
 
@@ -47,10 +50,13 @@ class SchemaTooBig(Exception):
 
 
 class Budget:
-    """How many more schemas may be written, and how deep."""
+    """How many more schemas may be written, and how deep.
 
-    def __init__(self) -> None:
-        self._left = MAX_NODES
+    A schema may unfold to some times its size, so that a body of many small ones cannot keep us busy for minutes.
+    """
+
+    def __init__(self, root: JsonValue) -> None:
+        self._left = min(MAX_NODES, UNFOLDED_NODES + UNFOLDED_FACTOR * measure(root))
         self._depth = 0
 
     def spend(self) -> None:
@@ -87,17 +93,18 @@ def read(schema: bytes) -> JsonValue:
     return value
 
 
-def measure(value: JsonValue) -> None:
-    """Raises: SchemaTooBig when *value* is beyond the limits."""
-    budget = Budget()
+def measure(value: JsonValue) -> int:
+    """The number of schemas in *value*. Raises: SchemaTooBig when it is beyond the limits."""
+    count = 0
     stack = [(value, 1)]
     while stack:
         node, depth = stack.pop()
-        budget.spend()
-        if depth > MAX_DEPTH:
+        count += 1
+        if depth > MAX_DEPTH or count > MAX_NODES:
             raise SchemaTooBig
         if isinstance(node, dict):
             stack.extend((child, depth + 1) for _, child in children(node))
+    return count
 
 
 def children(node: Schema) -> Iterator[tuple[tuple[str, ...], JsonValue]]:
@@ -195,13 +202,14 @@ def merge_all_of(
     merged = {key: value for key, value in node.items() if key != "allOf"}
     if len(branches) == 1 and "$ref" in branches[0] and merged.keys() <= _ANNOTATIONS:
         return {**branches[0], **merged}, around  # how some generators describe what a reference is for
-    followed = around
+    merge = Merge(merged)
+    followed = dict.fromkeys(around)
     for branch in branches:
         budget.spend()
         inner, trail = _followed_branch(root, branch, budget, around)
-        merged = fill(merged, inner)
-        followed += tuple(place for place in trail if place not in followed)
-    return merged, followed
+        merge.take(inner)
+        followed.update(dict.fromkeys(trail))
+    return merge.result(), tuple(followed)
 
 
 def _followed_branch(
@@ -228,18 +236,49 @@ def _followed_branch(
 _ANNOTATIONS: Final = frozenset({"description", "title", "default", "examples", "deprecated", "readOnly", "writeOnly"})
 
 
+class Merge:
+    """A schema with what others have and it has not: properties and ``required`` united, the first wins otherwise."""
+
+    def __init__(self, node: Schema) -> None:
+        self._node: Schema = {}
+        self._properties: Schema | None = None
+        self._required: dict[str, None] | None = None
+        self.take(node)
+
+    def take(self, other: Schema) -> None:
+        """Add *other*; it is not changed."""
+        for key, value in other.items():
+            if (
+                key == "properties"
+                and isinstance(value, dict)
+                and (self._properties is not None or key not in self._node)
+            ):
+                if self._properties is None:
+                    self._node[key] = self._properties = {}
+                for name, child in value.items():
+                    self._properties.setdefault(name, child)
+            elif (
+                key == "required" and isinstance(value, list) and (self._required is not None or key not in self._node)
+            ):
+                if self._required is None:
+                    self._required = {}
+                    self._node[key] = None  # keeps the place
+                self._required.update(dict.fromkeys(strings(value)))
+            elif key not in self._node:
+                self._node[key] = value
+
+    def result(self) -> Schema:
+        """The merged schema."""
+        if self._required is not None:
+            self._node["required"] = [*self._required]
+        return self._node
+
+
 def fill(node: Schema, other: Schema) -> Schema:
-    """*node* with what *other* has and it has not; properties and ``required`` united."""
-    result = dict(node)
-    for key, value in other.items():
-        mine = result.get(key)
-        if key == "properties" and isinstance(mine, dict) and isinstance(value, dict):
-            result[key] = {**mine, **{name: child for name, child in value.items() if name not in mine}}
-        elif key == "required" and isinstance(mine, list) and isinstance(value, list):
-            result[key] = [*mine, *(name for name in value if name not in mine)]
-        elif key not in result:
-            result[key] = value
-    return result
+    """*node* with what *other* has and it has not."""
+    merge = Merge(node)
+    merge.take(other)
+    return merge.result()
 
 
 def type_names(value: JsonValue) -> list[str]:
@@ -261,15 +300,14 @@ def strings(value: JsonValue) -> list[str]:
 
 def required_names(node: Schema) -> list[str]:
     """What *node* requires: its list, and properties that say so themselves (draft 3)."""
-    names = strings(node.get("required"))
+    names = dict.fromkeys(strings(node.get("required")))
     properties = node.get("properties")
     if isinstance(properties, dict):
-        names += [
-            name
-            for name, child in properties.items()
-            if isinstance(child, dict) and child.get("required") is True and name not in names
-        ]
-    return names
+        flagged = (
+            name for name, child in properties.items() if isinstance(child, dict) and child.get("required") is True
+        )
+        names.update(dict.fromkeys(flagged))
+    return list(names)
 
 
 # Which keywords say something of values of one type only.
@@ -293,18 +331,19 @@ def split_types(node: Schema, names: Sequence[str]) -> Schema:
     """*node*, which takes several types, as ``anyOf`` of schemas that take one each."""
     moved = {key for name in names for key in _OF_TYPE.get(name, ())}
     rest = {key: value for key, value in node.items() if key not in moved and key not in ("type", "enum")}
-    branches: list[JsonValue] = []
     values = node.get("enum")
+    listed = values if isinstance(values, list) else []
+    branches: list[JsonValue] = []
     for name in names:
-        branch: Schema = {"type": name}
-        branch.update({key: node[key] for key in _OF_TYPE.get(name, ()) if key in node})
-        if isinstance(values, list):
-            fitting = [value for value in values if type_of(value) == name or (name == "number" and is_number(value))]
-            if not fitting and name != "null":
-                continue  # no value of this type is allowed
-            if name != "null":
+        fitting = [value for value in listed if type_of(value) == name or (name == "number" and is_number(value))]
+        if fitting or not listed or name == "null":
+            branch: Schema = {"type": name}
+            branch.update({key: node[key] for key in _OF_TYPE.get(name, ()) if key in node})
+            if fitting and name != "null":
                 branch["enum"] = fitting
-        branches.append(branch)
+            branches.append(branch)
+    if not branches:  # literals of other types: nothing is valid, which no dialect can say
+        branches = [{"type": name} for name in names]
     return {**rest, "anyOf": branches}
 
 

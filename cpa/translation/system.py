@@ -104,11 +104,12 @@ def drop_empty_texts(turns: list[Turn]) -> list[Turn]:
     for turn in turns:
         parts: list[Part] = [part for part in turn.parts if not isinstance(part, Text) or part.text or part.sigs]
         if parts:
-            result.append(turn if len(parts) == len(turn.parts) else _with_parts(turn, parts))
+            result.append(turn if len(parts) == len(turn.parts) else with_parts(turn, parts))
     return result
 
 
-def _with_parts(turn: Turn, parts: list[Part]) -> Turn:
+def with_parts(turn: Turn, parts: list[Part]) -> Turn:
+    """*turn* with other parts."""
     return Turn(
         role=turn.role,
         parts=parts,

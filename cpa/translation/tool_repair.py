@@ -30,7 +30,7 @@ from cpa.translation.ir import (
     Text,
     Turn,
 )
-from cpa.translation.system import join_turns
+from cpa.translation.system import join_turns, with_parts
 from cpa.translation.tool_results import split_result_media
 from cpa.translation.tool_unpack import unpack_media
 
@@ -119,9 +119,8 @@ def _intact(turns: list[Turn], target: RepairTarget, issuer: str) -> list[Turn] 
             _belongs_to(answer, call)
         if answers:
             result.append(Turn(role=Role.USER, parts=answers))
-            turn.parts = others
         if others:
-            result.append(turn)
+            result.append(with_parts(turn, others) if answers else turn)
         open_calls.clear()
     return None if open_calls else result
 

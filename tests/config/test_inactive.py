@@ -32,8 +32,7 @@ ACCEPTED_AND_IGNORED = {
 """Keys that the contract says to read and never to obey."""
 
 SHARED_NAMES = {
-    *("weight", "image", "thinking", "enabled", "url", "auth_dir", "payload", "strategy", "strict", "backend"),
-    "oauth_model_alias",  # plugins are told of it
+    *("weight", "image", "enabled", "url", "auth_dir", "strategy", "backend"),
 }
 """Names of listed keys that other things bear too, or that are read without an effect on what they stand for."""
 
@@ -108,11 +107,8 @@ state: {backend: redis, url: "redis://h"}
         (6, "routing.session-affinity"),
         (9, "claude-api-key[0].weight"),
         (11, "claude-api-key[1].disable-cooling"),
-        (15, "claude-api-key[1].models[1].thinking"),
         (20, "openai-compatibility[0].api-key-entries[0].weight"),
         (21, "interactions-api-key"),
-        (23, "oauth-model-alias"),
-        (24, "payload"),
         (28, "pipeline.chains"),
         (30, "state.backend"),
         (30, "state.url"),

@@ -181,9 +181,9 @@ async def test_formats_are_negotiated(
     ("inputs", "outputs", "text"),
     [
         ((), ("openai",), "plugin executor acme declares no input formats"),
-        (("claude",), ("openai",), 'plugin executor acme does not support input format "openai"'),
+        (("acme",), ("openai",), 'plugin executor acme does not support input format "openai"'),
         (("openai",), (), "plugin executor acme declares no output formats"),
-        (("openai",), ("claude",), 'plugin executor acme does not support output format "openai"'),
+        (("openai",), ("acme",), 'plugin executor acme does not support output format "openai"'),
     ],
 )
 async def test_formats_that_do_not_fit_are_refused_by_name(
@@ -541,7 +541,7 @@ async def test_another_plugin_translates_each_unit_and_the_end(scopes: ScopeRegi
 
 async def test_a_router_that_chooses_what_does_not_fit_is_passed_over(scopes: ScopeRegistry) -> None:
     """Formats are checked before the choice counts."""
-    can = Capabilities(executor=True, executor_input_formats=("claude",), executor_output_formats=("claude",))
+    can = Capabilities(executor=True, executor_input_formats=("acme",), executor_output_formats=("acme",))
     plugin = inline(CHUNK)
     plugin.capabilities = can
     with pytest.RaisesGroup(UnknownModel):

@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cpa.config.load import parse_config
-from cpa.config.schema import ModelEntry
+from cpa.config.schema import ModelEntry, OAuthModelAlias
 from cpa.credentials.from_config import credentials_from_config
 from cpa.credentials.model import FROM_FILE, Credential
 from cpa.errors import NoCredential, UnknownModel
 from cpa.formats.models import ModelCard, claude_list, gemini_model, openai_list
 from cpa.formats.names import Format
+from cpa.formats.thinking import Mode, Thinking
 from cpa.models.catalogue import catalogue
 from cpa.models.plugins import PluginModels
 from cpa.models.registry import ModelRegistry, excluded
@@ -102,14 +103,6 @@ def test_several_entries_serve_one_upstream_model_under_several_names() -> None:
     )
     assert names(models) == {"a", "b", "big"}
     assert served_as(models, "a") == served_as(models, "b") == served_as(models, "big") == ["big"]
-
-
-def test_first_of_several_entries_under_one_alias_serves() -> None:
-    """They form a pool; until pools rotate, a credential is one candidate for one name and not two."""
-    models = registry(
-        "openai-compatibility: [" + compatible("f", models="{name: one, alias: smart}, {name: two, alias: smart}") + "]"
-    )
-    assert served_as(models, "smart") == ["one"]
 
 
 def test_one_name_at_two_credentials_may_mean_two_upstream_models() -> None:
@@ -354,6 +347,304 @@ def test_registry_does_not_change_with_what_it_was_made_of() -> None:
     assert isinstance(models.resolve("m"), tuple)
     resolver: ModelResolver = models
     assert resolver.resolve("m") == before[1]
+
+
+# -- pools --
+
+POOL = "{name: one, alias: smart}, {name: two, alias: smart}, {name: three, alias: smart}, {name: four}"
+
+
+def test_several_entries_under_one_alias_take_turns() -> None:
+    """Proxy 2.4: a request starts with the next one of the pool, and has the others to fall back on."""
+    models = registry("openai-compatibility: [" + compatible("f", models=POOL) + "]")
+    assert [served_as(models, "smart") for _ in range(4)] == [
+        ["one", "two", "three"],
+        ["two", "three", "one"],
+        ["three", "one", "two"],
+        ["one", "two", "three"],
+    ]
+    assert served_as(models, "four") == ["four"]
+    assert names(models) == {"smart", "four"}
+
+
+def test_pool_of_each_credential_stands_together_and_turns_when_all_had_a_request() -> None:
+    """So that credentials and models, which both take turns, meet in all combinations."""
+    models = registry("openai-compatibility: [" + compatible("f", keys=2, models=POOL) + "]")
+    found = [[(c.credential.api_key, c.model) for c in models.resolve("smart")] for _ in range(3)]
+    first = [(key, model) for key in ("f-0", "f-1") for model in ("one", "two", "three")]
+    second = [(key, model) for key in ("f-0", "f-1") for model in ("two", "three", "one")]
+    assert found == [first, first, second]
+
+
+@pytest.mark.parametrize("credentials", [1, 2, 3, 4])
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_credentials_in_turn_meet_all_models_of_a_pool(credentials: int, size: int) -> None:
+    """Equally often, whatever the two numbers have in common."""
+    pool = ", ".join(f"{{name: m{index}, alias: smart}}" for index in range(size))
+    models = registry("openai-compatibility: [" + compatible("f", keys=credentials, models=pool) + "]")
+    used: dict[tuple[str, str], int] = {}
+    for request in range(credentials * size):
+        key = f"f-{request % credentials}"
+        first = next(c for c in models.resolve("smart") if c.credential.api_key == key)
+        used[key, first.model] = used.get((key, first.model), 0) + 1
+    assert len(used) == credentials * size
+    assert set(used.values()) == {1}
+
+
+def test_pools_of_several_names_turn_on_their_own() -> None:
+    """One name's requests do not disturb another's turn."""
+    models = registry(
+        "openai-compatibility: [" + compatible("f", extra="prefix: p,", models=POOL + ", {name: x, alias: y}") + "]"
+    )
+    assert served_as(models, "smart")[0] == "one"
+    assert served_as(models, "p/smart")[0] == "one"
+    assert served_as(models, "smart(high)")[0] == "two"
+    assert served_as(models, "y") == ["x"]
+    assert served_as(models, "smart")[0] == "three"
+
+
+def test_a_new_registry_begins_anew() -> None:
+    """A reload may have changed the pool; its order is what the file says."""
+    text = "openai-compatibility: [" + compatible("f", models=POOL) + "]"
+    assert served_as(registry(text), "smart") == served_as(registry(text), "smart")
+
+
+def test_pool_has_every_model_once() -> None:
+    """A repeated entry is a slip, and is no second chance: the first one's settings count."""
+    models = registry(
+        "openai-compatibility: ["
+        + compatible("f", models="{name: one, alias: s}, {name: one, alias: s}, {name: 'one(high)', alias: s}")
+        + "]"
+    )
+    (found,) = models.resolve("s")
+    assert found.model == "one"
+    assert models.thinking(found, "s") is None
+
+
+def test_pools_do_not_make_a_provider_larger() -> None:
+    """Providers are ordered by credentials (proxy 2.4 step 4)."""
+    models = registry(
+        "openai-compatibility: ["
+        + compatible("a", models=POOL.replace("smart", "m"))
+        + ","
+        + compatible("b", keys=2, models="{name: x, alias: m}")
+        + "]"
+    )
+    assert keys(models.resolve("m")) == ["b-0", "b-1", "a-0", "a-0", "a-0"]
+    assert keys(models.resolve("m", provider="openai-compatible-a")) == ["a-0", "a-0", "a-0"]
+
+
+def test_different_ids_that_meet_by_a_prefix_are_no_pool() -> None:
+    """``p/x`` is one model's alias and another's prefixed name; the first counts."""
+    models = registry(
+        "openai-compatibility: ["
+        + compatible("f", extra="prefix: p,", models="{name: one, alias: p/x}, {name: two, alias: x}")
+        + "]"
+    )
+    assert served_as(models, "p/x") == ["one"]
+    assert served_as(models, "x") == ["two"]
+
+
+def test_models_that_plugins_add_join_no_pool() -> None:
+    """They are the same model, described twice."""
+    key = Credential(id="k", provider="claude", label="k", models=(ModelEntry(name="up", alias="m"),))
+    found = of_plugins([key], plugin_models("m", provider="claude"))
+    assert served_as(found, "m") == ["up"]
+
+
+# -- thinking suffixes --
+
+HIGH = Thinking(mode=Mode.LEVEL, level="high")
+SUFFIXED = (
+    "claude-api-key: [{api-key: k, prefix: team, models: [{name: up, alias: a}, {name: set(high), alias: fixed},"
+    " {name: bare(8192)}, {name: up, alias: fast(low)}, {name: odd(beta)}]}]"
+)
+
+
+def budget(tokens: int) -> Thinking:
+    """A wish in tokens."""
+    return Thinking(mode=Mode.BUDGET, budget=tokens)
+
+
+@pytest.mark.parametrize(
+    ("model", "upstream", "expected"),
+    [
+        ("a", "up", None),
+        ("a(high)", "up", HIGH),
+        ("a(HIGH)", "up", HIGH),
+        ("a(16384)", "up", budget(16384)),
+        ("team/a(16384)", "up", budget(16384)),
+        ("a(whatever)", "up", None),
+        ("a()", "up", None),
+        ("fixed", "set", HIGH),
+        ("fixed(low)", "set", HIGH),
+        ("team/fixed(0)", "set", HIGH),
+        ("bare(8192)", "bare", budget(8192)),
+        ("fast(low)", "up", Thinking(mode=Mode.LEVEL, level="low")),
+        ("odd(beta)", "odd(beta)", None),
+        ("odd(beta)(high)", "odd(beta)", HIGH),
+    ],
+)
+def test_suffixes_are_settings_and_not_names(model: str, upstream: str, expected: Thinking | None) -> None:
+    """Proxy 2.4 and 2.5: with prefixes and aliases; what the operator settled counts more than what clients ask."""
+    models = registry(SUFFIXED)
+    (found,) = models.resolve(model)
+    assert found.model == upstream
+    assert models.thinking(found, model) == expected
+
+
+@pytest.mark.parametrize("model", ["fast(high)", "nope(high)", "other/a(high)", "a(high)(low)", "A(high)", "(high)"])
+def test_names_that_nobody_serves_without_their_suffix_are_unknown(model: str) -> None:
+    """One suffix only, and the rest of the name is case-sensitive as ever."""
+    with pytest.raises(UnknownModel) as caught:
+        registry(SUFFIXED).resolve(model)
+    assert caught.value.model == model
+
+
+def test_suffixes_are_not_listed() -> None:
+    """The lists are what they were."""
+    models = registry(SUFFIXED)
+    before = names(models)
+    models.resolve("a(high)")
+    assert (
+        names(models)
+        == before
+        == {
+            *("a", "fixed", "bare(8192)", "fast(low)", "odd(beta)"),
+            *("team/a", "team/fixed", "team/bare(8192)", "team/fast(low)", "team/odd(beta)"),
+        }
+    )
+
+
+def test_a_model_that_is_really_called_so_has_no_setting() -> None:
+    """A plugin knows what its models are called; the name before the suffix is still another one's."""
+    found = of_plugins([account("a")], plugin_models("x(high)", "x"))
+    (really,) = found.resolve("x(high)")
+    assert really.model == "x(high)"
+    assert found.thinking(really, "x(high)") is None
+    (other,) = found.resolve("x(low)")
+    assert other.model == "x"
+    assert found.thinking(other, "x(low)") == Thinking(mode=Mode.LEVEL, level="low")
+
+
+def test_the_exact_name_of_a_provider_counts_before_its_base_name() -> None:
+    """Restricted to a provider, its own names count."""
+    both = registry(
+        "openai-compatibility: ["
+        + compatible("f", models="{name: up, alias: m(high)}")
+        + ","
+        + compatible("g", models="{name: m}")
+        + "]"
+    )
+    assert keys(both.resolve("m(high)")) == ["f-0"]
+    assert keys(both.resolve("m(high)", provider="openai-compatible-g")) == ["g-0"]
+    with pytest.raises(NoCredential):
+        both.resolve("m", provider="openai-compatible-f")
+
+
+def test_auto_takes_a_suffix() -> None:
+    """It is a name like any other in this."""
+    models = registry("openai-compatibility: [" + compatible("f", models="{name: b}") + "]")
+    (found,) = models.resolve("auto(high)")
+    assert found.model == "b"
+    assert models.thinking(found, "auto(high)") == HIGH
+
+
+def test_models_of_executors_without_credentials_take_suffixes() -> None:
+    """Those that want none, and those that still need one."""
+    direct = of_plugins([], plugin_models("acme-1", claimed=True, direct=True))
+    (found,) = direct.resolve("acme-1(high)")
+    assert direct.thinking(found, "acme-1(high)") == HIGH
+    with pytest.raises(NoCredential):
+        of_plugins([], plugin_models("acme-1", claimed=True)).resolve("acme-1(high)")
+
+
+def test_foreign_candidates_have_no_setting_and_no_name() -> None:
+    """A router may bring its own."""
+    models = registry(SUFFIXED)
+    other = Candidate(credential=account("z"), model="up", executor=EXECUTOR)
+    assert models.thinking(other, "a(high)") is None
+    assert models.answer_name(other, "a(high)") == ""
+
+
+def test_facts_of_the_catalogue_are_found_behind_a_suffix() -> None:
+    """They are those of the model, however much it thinks."""
+    models = registry("claude-api-key: [{api-key: k, models: [{name: claude-sonnet-4-5(high), alias: deep}]}]")
+    known = next(card for card in catalogue()["claude"] if card.id == "claude-sonnet-4-5")
+    card = models.card("deep")
+    assert card is not None
+    assert card.input_tokens == known.input_tokens > 0
+
+
+# -- forced names --
+
+
+@pytest.mark.parametrize("model", ["quick", "quick(high)", "p/quick", "p/quick(0)"])
+def test_forced_mapping_names_the_bare_alias(model: str) -> None:
+    """Proxy 2.4: without prefix and suffix; others show the provider's name."""
+    models = registry(
+        "openai-compatibility: ["
+        + compatible(
+            "f", extra="prefix: p,", models="{name: up, alias: quick, force-mapping: true}, {name: up, alias: b}"
+        )
+        + "]"
+    )
+    (found,) = models.resolve(model)
+    assert models.answer_name(found, model) == "quick"
+    (found,) = models.resolve("b")
+    assert models.answer_name(found, "b") == ""
+
+
+def test_in_a_pool_each_entry_says_whether_it_is_forced() -> None:
+    """It is the entry's own setting."""
+    models = registry(
+        "openai-compatibility: ["
+        + compatible("f", models="{name: one, alias: s, force-mapping: true}, {name: two, alias: s}")
+        + "]"
+    )
+    assert {c.model: models.answer_name(c, "s") for c in models.resolve("s")} == {"one": "s", "two": ""}
+
+
+# -- aliases of credential files --
+
+
+def test_aliases_rename_models_of_files_before_the_prefix() -> None:
+    """Proxy 2.3: exclusions see the old name, prefixes the new one."""
+    table = {
+        "acme": [
+            OAuthModelAlias(name="big", alias="b", force_mapping=True, display_name="B"),
+            OAuthModelAlias(name="mid", alias="m", fork=True),
+            OAuthModelAlias(name="old", alias="new"),
+        ]
+    }
+    files = [account("a", prefix="team", excluded_models=("old", "b"))]
+    found = of_plugins(files, plugin_models("big", "mid", "old", "rest"), aliases_by_provider=table)
+    bare = {"b", "m", "mid", "rest"}
+    assert {card.id for card in found.cards} == bare | {f"team/{name}" for name in bare}
+    (candidate,) = found.resolve("team/b(high)")
+    assert candidate.model == "big"
+    assert found.answer_name(candidate, "team/b(high)") == "b"
+    assert found.thinking(candidate, "team/b(high)") == HIGH
+    card = found.card("b")
+    assert card is not None
+    assert card.display_name == "B"
+    with pytest.raises(UnknownModel):
+        found.resolve("big")
+
+
+def test_aliases_leave_configured_keys_alone() -> None:
+    """Proxy 9.20."""
+    key = Credential(id="k", provider="claude", label="k", models=(ModelEntry(name="m"),))
+    table = {"claude": [OAuthModelAlias(name="m", alias="other")]}
+    assert {card.id for card in of_plugins([key], aliases_by_provider=table).cards} == {"m"}
+
+
+def test_a_file_has_aliases_of_its_own() -> None:
+    """They hold for that file only."""
+    own = account("a", storage_json=b'{"type":"acme","model_aliases":[{"name":"big","alias":"mine"}]}')
+    found = of_plugins([own, account("b")], plugin_models("big"))
+    assert [c.credential.id for c in found.resolve("mine")] == ["a"]
+    assert [c.credential.id for c in found.resolve("big")] == ["b"]
 
 
 # -- cards --

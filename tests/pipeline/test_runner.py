@@ -260,16 +260,16 @@ async def test_claude_to_claude_asks_translators_because_no_native_route_exists(
 
 async def test_without_any_translator_a_foreign_provider_is_refused_by_name() -> None:
     """Better a clear 501 than a body that the provider cannot read."""
-    executor = FakeExecutor(Format.GEMINI, lambda call: FakeAnswer([b"{}"]))
+    executor = FakeExecutor("acme", lambda call: FakeAnswer([b"{}"]), native=False)
     with pytest.raises(NoTranslator) as caught:
         await execute([candidate(executor)])
-    assert (caught.value.source, caught.value.target, caught.value.http_status) == ("openai", "gemini", 501)
+    assert (caught.value.source, caught.value.target, caught.value.http_status) == ("openai", "acme", 501)
     assert not executor.calls
 
 
 async def test_a_plugin_translator_fills_a_gap() -> None:
     """Plugins may carry a pair that nothing native does."""
-    executor = FakeExecutor(Format.GEMINI, lambda call: FakeAnswer([b'{"g":1}']))
+    executor = FakeExecutor("acme", lambda call: FakeAnswer([b'{"g":1}']), native=False)
     result = await execute(
         [candidate(executor)],
         [
@@ -282,13 +282,10 @@ async def test_a_plugin_translator_fills_a_gap() -> None:
 
 
 async def test_a_plugin_translator_fills_a_gap_of_a_stream_too() -> None:
-    """One frame per provider unit; a unit that nobody translates passes unchanged; the end mark is offered last."""
+    """One frame per unit; a unit that nobody translates passes unchanged."""
     seen: list[Any] = []
-    events = (
-        b'data: {"candidates":[{"content":{"parts":[{"text":"a"}]}}]}\n\n',
-        b'data: {"candidates":[{"finishReason":"STOP"}]}\n\n',
-    )
-    executor = FakeExecutor(Format.GEMINI, lambda call: FakeAnswer(list(events)))
+    events = (b'{"text":"a"}', b'{"end":1}')
+    executor = FakeExecutor("acme", lambda call: FakeAnswer(list(events)), native=False)
     result = await execute(
         [candidate(executor)],
         [
@@ -302,8 +299,8 @@ async def test_a_plugin_translator_fills_a_gap_of_a_stream_too() -> None:
         ],
         ask=request(stream=True),
     )
-    assert [call.body for _, call in seen] == [event[len(b"data: ") :].strip() for event in events] + [b"[DONE]"]
-    assert result.body == b'data: {"t":1}\n\ndata: {"t":2}\n\ndata: {"t":2}\n\n' + DONE
+    assert [call.body for _, call in seen] == list(events)
+    assert result.body == b'data: {"t":1}\n\ndata: {"t":2}\n\n' + DONE
 
 
 async def test_response_interceptors_change_body_and_only_their_headers_reach_the_client() -> None:
@@ -773,7 +770,7 @@ OVERLOADED = b'data: {"error":{"message":"overloaded","type":"server_error","cod
 
 async def test_providers_of_another_protocol_are_passed_over_while_one_fits() -> None:
     """One model name on several providers must not fail or work by turns."""
-    other = FakeExecutor(Format.GEMINI, lambda call: FakeAnswer([b"{}"]))
+    other = FakeExecutor("acme", lambda call: FakeAnswer([b"{}"]), native=False)
     mine = full()
     pool = [candidate(other, name="a", provider="x"), candidate(mine, name="b"), candidate(other, name="c")]
     for _ in range(4):

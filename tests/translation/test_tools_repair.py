@@ -480,6 +480,33 @@ def test_laws_of_repair(turns: list[Turn], target: RepairTarget, remembered: boo
     assert ctx.losses == []
 
 
+EXCHANGES = st.lists(
+    st.tuples(st.integers(0, 3), st.lists(TEXTS, max_size=2), st.lists(TEXTS, max_size=2), st.booleans()), max_size=5
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(EXCHANGES, st.sampled_from(TARGETS))
+def test_intact_histories_come_out_as_if_repaired(
+    exchanges: list[tuple[int, list[Text], list[Text], bool]], target: RepairTarget
+) -> None:
+    """They take a shorter way, which an orphan at their end forbids; what was before it must be the same bytes."""
+    turns: list[Turn] = []
+    for number, (count, said, answered, apart) in enumerate(exchanges):
+        ids = [f"{number}_{place}" for place in range(count)]
+        turns.append(model(*said, *(call(each) for each in ids)))
+        results = [result(each, name="?") for each in ids]
+        turns += [user(*results), user(*answered)] if apart else [user(*results, *answered)]
+    short, long = make_request(), make_request()
+    short.turns = copy.deepcopy(turns)
+    long.turns = [*copy.deepcopy(turns), user(result("none"))]
+    ctx = make_context()
+    repair(short, target, ctx)
+    repair(long, target, make_context())
+    assert short.turns == long.turns[:-1]
+    assert ctx.losses == []
+
+
 def test_long_histories_take_linear_time() -> None:
     """Strangers write histories: ten thousand calls of one id, and as many results without one."""
     count = 10_000

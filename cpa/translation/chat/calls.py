@@ -5,7 +5,7 @@ from typing import Final
 
 import attrs
 
-from cpa.translation.chat.wire import Function, ToolCall, string_or_json, text_of
+from cpa.translation.chat.wire import ToolCall, string_or_json, text_of
 from cpa.translation.context import Context
 from cpa.translation.ir import (
     BlockKind,
@@ -59,9 +59,9 @@ class Calls:
         self._declared = frozenset(ctx.names.client)
 
     @property
-    def any(self) -> bool:
-        """A call was opened."""
-        return any(call.b >= 0 for call in self._calls)
+    def has_calls(self) -> bool:
+        """There is one, be it not opened yet."""
+        return any(call.name or call.held for call in self._calls)
 
     def feed(self, entry: ToolCall, out: list[IREvent]) -> None:
         """One of a delta's ``tool_calls``."""
@@ -72,7 +72,7 @@ class Calls:
         custom = entry.custom
         if custom is not None and function is None:
             name, arguments = custom.name, custom.input
-        call = self._find(entry, call_id, name or "")
+        call = self._find(entry, call_id, name or "", out)
         if call is None:
             return
         if entry.type == "custom" or (custom is not None and function is None):
@@ -85,15 +85,17 @@ class Calls:
         if google is not None and google.thought_signature:
             self._sign(call, google.thought_signature, out)
         text = string_or_json(arguments)[0] if arguments is not None else ""
+        if call.b >= 0:
+            if text:
+                out.append(Delta(b=call.b, s=text, choice=self._choice))
+            return
         if text:
-            self._write(call, text, out)
+            call.held.append(text)
+        if call.name and call.held:
+            self._open(call, out)
 
-    def feed_legacy(self, function: Function, out: list[IREvent]) -> None:
-        """A delta's ``function_call``: as tool 0."""
-        self.feed(ToolCall(index=0, function=function), out)
-
-    def finish(self, out: list[IREvent]) -> None:
-        """The choice has ended: open what can be, close all."""
+    def finish(self, out: list[IREvent], *, incomplete: bool = False) -> None:
+        """The choice has ended: open what can be, close all. *incomplete*: it was cut."""
         for call in self._calls:
             if call.b < 0:
                 if not call.name:
@@ -102,13 +104,13 @@ class Calls:
                         continue
                     call.name = UNKNOWN_TOOL
                 self._open(call, out)
-            out.append(Close(b=call.b, choice=self._choice))
+            out.append(Close(b=call.b, incomplete=incomplete, choice=self._choice))
         self._calls.clear()
         self._by_key.clear()
 
     # --- details ---
 
-    def _find(self, entry: ToolCall, call_id: str, name: str) -> _Call | None:
+    def _find(self, entry: ToolCall, call_id: str, name: str, out: list[IREvent]) -> _Call | None:
         """The call that *entry* belongs to, made if need be; None when there are too many."""
         key = entry.index if isinstance(entry.index, int) and not isinstance(entry.index, bool) else None
         call: _Call | None
@@ -123,6 +125,8 @@ class Calls:
         if call is None:
             if len(self._calls) >= MAX_CALLS:
                 return None
+            if self._calls and self._calls[-1].b < 0 and self._calls[-1].name:
+                self._open(self._calls[-1], out)  # the next one begins, so its name is complete
             call = _Call()
             self._calls.append(call)
         if key is not None:
@@ -147,20 +151,6 @@ class Calls:
             call.sigs.append(sig)
         else:
             out.append(SigEvent(b=call.b, sig=sig, choice=self._choice))
-
-    def _write(self, call: _Call, text: str, out: list[IREvent]) -> None:
-        if call.b < 0:
-            call.held.append(text)
-            if call.name:
-                self._open(call, out)
-        else:
-            out.append(Delta(b=call.b, s=text, choice=self._choice))
-
-    def open_before(self, last: int, out: list[IREvent]) -> None:
-        """Open the named calls before the *last* ones: the next has begun, so their name is complete."""
-        for call in self._calls[: len(self._calls) - last]:
-            if call.b < 0 and call.name:
-                self._open(call, out)
 
     def _open(self, call: _Call, out: list[IREvent]) -> None:
         call.b = self._new_block()

@@ -187,20 +187,20 @@ def _enum(schema: bytes) -> list[str]:
 def _modalities(request: IRRequest, ctx: Context, body: JsonObject) -> None:
     """What comes beside text: audio needs a voice, which only clients of this protocol state."""
     output = request.output
+    if request.client_format == ORIGIN:
+        if output.modalities:
+            body["modalities"] = list[JsonValue](output.modalities)
+        if output.audio:
+            body["audio"] = _raw(output.audio)
+        return
     kinds: list[JsonValue] = []
     for kind in (word.lower() for word in output.modalities):
-        if (
-            kind == "text"
-            or (kind == "audio" and output.audio and request.client_format == ORIGIN)
-            or (kind == "image" and not ctx.profile.vendor_host)
-        ):
+        if kind == "text" or (kind == "image" and not ctx.profile.vendor_host):
             kinds.append(kind)
         else:
             ctx.lose("modalities", f"no {kind[:32]} output", dropped=True)
-    if any(kind != "text" for kind in kinds) or (kinds and request.client_format == ORIGIN):
+    if "image" in kinds:
         body["modalities"] = kinds
-    if output.audio and request.client_format == ORIGIN:
-        body["audio"] = _raw(output.audio)
     if output.image:
         ctx.lose("generationConfig.imageConfig", dropped=True)
 

@@ -87,7 +87,7 @@ class _Writer:
         self._own = request.client_format == ORIGIN
         self._pending: list[JsonValue] = []
         """Content parts for a user's message after the results of a group."""
-        self._path = ""
+        self._place = -1
 
     def flush(self) -> None:
         """The message that waits for the end of a group of results."""
@@ -102,7 +102,6 @@ class _Writer:
         run: list[SysBlock] = []
         for block in [*blocks, None]:
             if run and (block is None or block.authority is not run[0].authority):
-                self._path = "system"
                 parts = [Text(text=found.text, cache=found.cache) for found in run]
                 self._system_message(parts, run[0].authority, "")
                 run = []
@@ -118,18 +117,24 @@ class _Writer:
 
     def turn(self, turn: Turn, place: int) -> None:
         """One turn's messages."""
-        self._path = f"messages[{place}]"
-        match turn.role:
-            case Role.ASSISTANT:
+        self._place = place
+        if turn.role is Role.ASSISTANT:
+            if self._pending:
                 self.flush()
+            if not self._plain_assistant(turn):
                 self._assistant(turn)
-            case Role.USER:
-                self._user(turn)
-            case Role.SYSTEM:
-                self.flush()
-                texts = [self._as_text(part) for part in turn.parts]
-                if texts:
-                    self._system_message(texts, turn.authority, turn.name)
+        elif turn.role is Role.USER:
+            self._user(turn)
+        else:
+            self.flush()
+            texts = [self._as_text(part) for part in turn.parts]
+            if texts:
+                self._system_message(texts, turn.authority, turn.name)
+
+    @property
+    def _path(self) -> str:
+        """Where losses are."""
+        return "system" if self._place < 0 else f"messages[{self._place}]"
 
     def _as_text(self, part: Part) -> Text:
         """System text is text: what is none is named (2.2)."""
@@ -146,6 +151,12 @@ class _Writer:
                 return Text(text="")
 
     def _user(self, turn: Turn) -> None:
+        only = turn.parts[0] if len(turn.parts) == 1 else None
+        if type(only) is Text and not only.cache and not turn.name:
+            if self._pending:
+                self.flush()
+            self.messages.append({"role": "user", "content": only.text})
+            return
         content: list[JsonValue] = []
         for part in turn.parts:
             if isinstance(part, Result):
@@ -186,7 +197,10 @@ class _Writer:
         if result.cache:
             self._ctx.lose(f"{self._path}.cache_control", dropped=True)
         content: JsonValue
-        if self._ctx.profile.tool_result_media and any(isinstance(p, Media) and not p.text for p in result.parts):
+        only = result.parts[0] if len(result.parts) == 1 and not result.json else None
+        if type(only) is Text and not only.cache:
+            content = error_text(only.text) if result.is_error else only.text
+        elif self._ctx.profile.tool_result_media and any(isinstance(p, Media) and not p.text for p in result.parts):
             parts = [self._media(part) if isinstance(part, Media) else self._text(part) for part in result.parts]
             mark: list[JsonValue] = [{"type": "text", "text": error_text("").strip()}] if result.is_error else []
             content = [*mark, *parts]
@@ -199,6 +213,25 @@ class _Writer:
         self.messages.append({"role": "tool", "tool_call_id": result.call_id, "content": content})
 
     # --- assistant ---
+
+    def _plain_assistant(self, turn: Turn) -> bool:
+        """Write a turn of one text at most, and calls after it; False for any other."""
+        text: str | None = None
+        calls: list[JsonValue] = []
+        for part in turn.parts:
+            if type(part) is Call:
+                calls.append(self._call(part))
+            elif type(part) is Text and text is None and not calls and not part.cache:
+                text = part.text
+            else:
+                return False
+        if turn.name or not turn.parts:
+            return False
+        if calls:
+            self.messages.append({"role": "assistant", "content": text or None, "tool_calls": calls})
+        else:
+            self.messages.append({"role": "assistant", "content": text})
+        return True
 
     def _assistant(self, turn: Turn) -> None:
         said = _Said()
@@ -274,10 +307,11 @@ class _Writer:
         else:
             arguments = args_string(call, wrapped=call.shape is Shape.TEXT)
             out = {"id": call.call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
-        google = for_family(call.sigs, Provenance.GEMINI)
-        if google and self._own and not self._ctx.profile.vendor_host:
-            # Google's own host of this protocol wants it back.
-            out["extra_content"] = {"google": {"thought_signature": google[-1].data}}
+        if call.sigs and self._own and not self._ctx.profile.vendor_host:
+            google = for_family(call.sigs, Provenance.GEMINI)
+            if google:
+                # Google's own host of this protocol wants it back.
+                out["extra_content"] = {"google": {"thought_signature": google[-1].data}}
         return out
 
     @property

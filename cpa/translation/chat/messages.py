@@ -8,7 +8,7 @@ from cpa.errors import MalformedRequest
 from cpa.formats.names import Format
 from cpa.translation.chat.details import read_details
 from cpa.translation.chat.parts import ORIGIN, read_image, read_part
-from cpa.translation.chat.wire import Custom, Function, Message, ToolCall, raw_of, string_or_json, text_of
+from cpa.translation.chat.wire import ABSENT, Custom, Function, Message, ToolCall, raw_of, string_or_json, text_of
 from cpa.translation.context import Context
 from cpa.translation.ir import (
     Authority,
@@ -53,8 +53,16 @@ class MessageReader:
 
     def feed(self, message: Message, place: int) -> None:
         """The next message. Raises: MalformedRequest."""
-        path = f"messages[{place}]"
-        match message.role:
+        role, content = message.role, message.content
+        # Histories are long, and nearly all of them is this: what is plain gets by with the least work.
+        if type(content) is str and message.cache_control is ABSENT and not message.name:
+            if role == "user":
+                self.turns.append(Turn(role=Role.USER, parts=[Text(text=content)]))
+                return
+            if role == "tool":
+                self._add_result(Result(call_id=message.tool_call_id or "", parts=[Text(text=content)]))
+                return
+        match role:
             case "user":
                 self._add(Role.USER, self._parts(message, place), message)
             case "assistant":
@@ -66,11 +74,10 @@ class MessageReader:
             case "system" | "developer":
                 self._system(message, place)
             case _:
-                said = "none" if message.role is None else f"'{message.role[:32]}'"
-                raise MalformedRequest(
-                    f"{path}.role: expected system, developer, user, assistant, tool or function, got {said}",
-                    param=f"{path}.role",
-                )
+                path = f"messages[{place}].role"
+                said = "none" if role is None else f"'{role[:32]}'"
+                expected = "system, developer, user, assistant, tool or function"
+                raise MalformedRequest(f"{path}: expected {expected}, got {said}", param=path)
 
     # --- content ---
 
@@ -119,14 +126,14 @@ class MessageReader:
 
     def _assistant(self, message: Message, place: int) -> None:
         said = self._parts(message, place)
-        calls = [
-            self._call(call, f"messages[{place}].tool_calls[{i}]") for i, call in enumerate(message.tool_calls or ())
-        ]
+        calls = [self._call(call, place, number) for number, call in enumerate(message.tool_calls or ())]
         if message.function_call is not None:
-            calls.append(_function(message.function_call, f"messages[{place}].function_call", "", []))
-        reasoning, of_parts = _reasoning(message)
-        _attach(of_parts, said, calls, reasoning)
-        parts: list[IRPart] = [*reasoning, *said]
+            calls.append(_function(message.function_call, "", [], f"messages[{place}].function_call"))
+        parts: list[IRPart] = said
+        if message.reasoning_details or message.reasoning_content or message.reasoning:
+            reasoning, of_parts = _reasoning(message)
+            _attach(of_parts, said, calls, reasoning)
+            parts = [*reasoning, *said]
         if message.refusal:
             parts.append(Refusal(text=message.refusal))
         for image in message.images or ():
@@ -139,7 +146,7 @@ class MessageReader:
             parts = [part for part in parts if not isinstance(part, Text) or part.text or part.sigs]
         self._add(Role.ASSISTANT, [*parts, *calls], message)
 
-    def _call(self, call: ToolCall, path: str) -> Call:
+    def _call(self, call: ToolCall, place: int, number: int) -> Call:
         sigs: list[Sig] = []
         google = call.extra_content.google if call.extra_content is not None else None
         if google is not None and google.thought_signature:
@@ -148,9 +155,13 @@ class MessageReader:
                 sig.of_call = True
                 sigs.append(sig)
         call_id = text_of(call.id) or ""
+        function = call.function
+        if function is not None and function.name and call.custom is None and call.type != "custom":
+            return _function(function, call_id, sigs, "")
+        path = f"messages[{place}].tool_calls[{number}]"
         if call.custom is not None or call.type == "custom":
-            return _custom(call.custom or Custom(), f"{path}.custom", call_id, sigs)
-        return _function(call.function or Function(), f"{path}.function", call_id, sigs)
+            return _custom(call.custom or Custom(), call_id, sigs, f"{path}.custom")
+        return _function(function or Function(), call_id, sigs, f"{path}.function")
 
     # --- results ---
 
@@ -165,8 +176,14 @@ class MessageReader:
             raw = part.raw.decode("utf-8", "replace") if isinstance(part, Native) else ""
             parts.append(Text(text=part.text if isinstance(part, Refusal) else raw))
         cache = parts[-1].cache if parts else b""
-        result = Result(call_id=call_id, name=message.name or "", parts=parts, cache=cache)
-        self.turns.append(Turn(role=Role.USER, parts=[result]))
+        self._add_result(Result(call_id=call_id, name=message.name or "", parts=parts, cache=cache))
+
+    def _add_result(self, result: Result) -> None:
+        last = self.turns[-1] if self.turns else None
+        if last is not None and isinstance(last.parts[-1], Result):
+            last.parts.append(result)  # results of one group are one turn, here they only cannot be one message
+        else:
+            self.turns.append(Turn(role=Role.USER, parts=[result]))
 
 
 def _spread_cache(parts: list[IRPart], cache: bytes) -> None:
@@ -176,7 +193,7 @@ def _spread_cache(parts: list[IRPart], cache: bytes) -> None:
         last.cache = cache
 
 
-def _function(function: Function, path: str, call_id: str, sigs: list[Sig]) -> Call:
+def _function(function: Function, call_id: str, sigs: list[Sig], path: str) -> Call:
     if not function.name:
         raise MalformedRequest(f"{path}.name: a call needs a name", param=f"{path}.name")
     text, was_string = string_or_json(function.arguments)
@@ -185,7 +202,7 @@ def _function(function: Function, path: str, call_id: str, sigs: list[Sig]) -> C
     )
 
 
-def _custom(custom: Custom, path: str, call_id: str, sigs: list[Sig]) -> Call:
+def _custom(custom: Custom, call_id: str, sigs: list[Sig], path: str) -> Call:
     if not custom.name:
         raise MalformedRequest(f"{path}.name: a call needs a name", param=f"{path}.name")
     text, _ = string_or_json(custom.input)

@@ -41,7 +41,7 @@ from cpa.translation.ir import (
     Usage,
 )
 from cpa.translation.ir import Delta as DeltaEvent
-from cpa.translation.stops import from_chat
+from cpa.translation.stops import INCOMPLETE, from_chat
 from cpa.translation.usage import from_chat as usage_from_chat
 
 DONE: Final = b"[DONE]"
@@ -63,7 +63,8 @@ class _Choice:
     Attributes:
       calls: its tool calls.
       open: the blocks that are open, by kind; of text, reasoning and refusal at most one each.
-      from_details: its reasoning text comes from ``reasoning_details``, so that details repeat nothing.
+      had_calls: it had calls before its end.
+      plain_reasoning: its reasoning stands in a plain member, which details only repeat.
       signed: the open reasoning block has its signature: more reasoning is another block.
       pending: citations that wait for the end of the text.
       length: code points of the open text block; *before*: of those before it.
@@ -71,6 +72,7 @@ class _Choice:
 
     calls: Calls
     open: dict[BlockKind, int] = attrs.field(factory=dict)
+    had_calls: bool = False
     plain_reasoning: bool = False
     signed: bool = False
     has_text: bool = False
@@ -99,8 +101,7 @@ class ChatParser:
         if self._ended:
             return []
         if data.strip() == DONE:
-            self._ended = True
-            return [*self._rest(), End()]
+            return self._end()
         chunk = wire.read(Chunk, data)
         out: list[IREvent] = []
         if chunk is None:
@@ -113,14 +114,14 @@ class ChatParser:
 
     def finish(self) -> list[IREvent]:
         """See `spoke.StreamParser.finish`: whether it is an end or a truncation the normalizer decides."""
-        return [] if self._ended else self._rest()
+        return []
 
     def feed_whole(self, chunk: Chunk) -> list[IREvent]:
         """An answer that was not streamed."""
         out: list[IREvent] = []
         self._chunk(chunk, out, whole=True)
         if not self._ended:
-            out += [*self._rest(), End()]
+            out += self._end()
         return out
 
     # --- chunks ---
@@ -177,6 +178,8 @@ class ChatParser:
             else:
                 for part in content:
                     self._part(number, state, part, out)
+        for raw in delta.annotations or ():
+            self._cite(state, raw)
         if delta.refusal:
             state.has_refusal = True
             self._write(number, state, BlockKind.REFUSAL, delta.refusal, out)
@@ -184,16 +187,19 @@ class ChatParser:
             self._audio(number, state, delta.audio, out)
         for image in delta.images or ():
             self._image(number, state, image, out)
-        for raw in delta.annotations or ():
-            self._cite(state, raw)
         if delta.tool_calls or delta.function_call is not None:
             self._call(number, state, delta, out)
 
     def _call(self, number: int, state: _Choice, delta: Delta, out: list[IREvent]) -> None:
-        entries = list(delta.tool_calls or ())
+        entries = [
+            entry
+            for entry in delta.tool_calls or ()
+            if entry.function is not None or entry.custom is not None or given(entry.id)
+        ]
         if not entries and delta.function_call is not None:
             entries = [wire.ToolCall(index=0, function=delta.function_call)]
-        self._close(number, state, _SINGLE, out)
+        if entries:
+            self._close(number, state, _SINGLE, out)
         for entry in entries:
             state.calls.feed(entry, out)
 
@@ -233,7 +239,7 @@ class ChatParser:
             self._close(number, state, (BlockKind.REASONING,), out)
         b = state.open.get(BlockKind.REASONING)
         if b is None:
-            # It may stand beside open text: blocks may overlap.
+            self._close(number, state, (BlockKind.TEXT, BlockKind.REFUSAL), out)
             b = self._open(number, state, BlockKind.REASONING, Meta(channel=channel), out)
         out.append(DeltaEvent(b=b, s=text, choice=number))
 
@@ -319,7 +325,15 @@ class ChatParser:
         out.append(Open(b=b, kind=kind, meta=meta, choice=number))
         return b
 
-    def _close(self, number: int, state: _Choice, kinds: tuple[BlockKind, ...], out: list[IREvent]) -> None:
+    def _close(
+        self,
+        number: int,
+        state: _Choice,
+        kinds: tuple[BlockKind, ...],
+        out: list[IREvent],
+        *,
+        incomplete: bool = False,
+    ) -> None:
         for kind in kinds:
             b = state.open.pop(kind, None)
             if b is None:
@@ -328,7 +342,7 @@ class ChatParser:
                 self._flush_citations(number, state, b, out)
             elif kind is BlockKind.REASONING:
                 state.signed = False
-            out.append(Close(b=b, choice=number))
+            out.append(Close(b=b, incomplete=incomplete, choice=number))
 
     def _flush_citations(self, number: int, state: _Choice, b: int, out: list[IREvent]) -> None:
         """Offsets count from the message's beginning; in events from the block's (3.5)."""
@@ -344,33 +358,42 @@ class ChatParser:
     # --- ends ---
 
     def _finish(self, number: int, state: _Choice, reason: str, found: AnswerChoice, out: list[IREvent]) -> None:
-        has_calls = state.calls.any
-        self._close(number, state, _SINGLE, out)
-        if state.audio >= 0:
-            out.append(Close(b=state.audio, choice=number))
-            state.audio = -1
-        before = len(out)
-        state.calls.finish(out)
-        has_calls = has_calls or len(out) > before
-        stop = from_chat(reason, has_tools=has_calls, has_refusal=state.has_refusal, has_text=state.has_text)
+        stop = from_chat(
+            reason,
+            has_tools=state.had_calls or state.calls.has_calls,
+            has_refusal=state.has_refusal,
+            has_text=state.has_text,
+        )
         if stop is None:
             self._fail(Err(status=502, message=FAILED, code="upstream_error"), out)
             return
+        self._close_all(number, state, out, incomplete=stop in INCOMPLETE)
         sequence = text_of(found.stop_reason) or ""
-        if stop is StopReason.STOP and sequence in self._stops and sequence:
+        if stop is StopReason.STOP and sequence and sequence in self._stops:
             stop = StopReason.STOP_SEQUENCE
         else:
             sequence = ""
         detail = reason if stop in (StopReason.OTHER, StopReason.REFUSAL) else ""
         out.append(Stop(reason=stop, detail=detail, sequence=sequence, choice=number))
 
-    def _rest(self) -> list[IREvent]:
-        """The stream is over: calls that wait for more are as complete as they will be."""
+    def _close_all(self, number: int, state: _Choice, out: list[IREvent], *, incomplete: bool = False) -> None:
+        if state.pending and BlockKind.TEXT not in state.open:
+            self._ctx.lose("annotations", "citations without text", dropped=True)
+            state.pending.clear()
+        self._close(number, state, _SINGLE, out, incomplete=incomplete)
+        if state.audio >= 0:
+            out.append(Close(b=state.audio, incomplete=incomplete, choice=number))
+            state.audio = -1
+        state.had_calls = state.had_calls or state.calls.has_calls
+        state.calls.finish(out, incomplete=incomplete)
+
+    def _end(self) -> list[IREvent]:
+        """The provider says that this was all; calls that wait for more are as complete as they will be."""
+        self._ended = True
         out: list[IREvent] = []
         for number, state in self._choices.items():
-            if state.pending and BlockKind.TEXT not in state.open:
-                self._ctx.lose("annotations", "citations without text", dropped=True)
-            self._close(number, state, _SINGLE, out)
+            self._close_all(number, state, out)
+        out.append(End())
         return out
 
     def _fail(self, error: Err, out: list[IREvent]) -> None:
@@ -381,14 +404,16 @@ class ChatParser:
 def parse_full(body: bytes, ctx: Context) -> list[IREvent]:
     """The events of a whole answer; an error in it is an `Err`. See `spoke.ParseFull`."""
     chunk = wire.read(Chunk, body)
-    if chunk is None or chunk.choices is None:
-        error = _read_error(body) if chunk is None or _reports_error(chunk) else None
-        if error is not None and error.message and _is_json(body):
-            return [error]
+    if chunk is None:
+        error = _not_an_object(body)
+        if error.message == NOT_JSON:
+            raise UpstreamProtocolError(NO_ANSWER)
+        return [error]
+    if _reports_error(chunk):
+        return [_read_error(body)]
+    if chunk.choices is None:
         raise UpstreamProtocolError(NO_ANSWER)
-    if not given(chunk.error) or bytes(chunk.error) in _NO_ERROR:
-        return ChatParser(ctx).feed_whole(chunk)
-    return [_read_error(body)]
+    return ChatParser(ctx).feed_whole(chunk)
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ EPHEMERAL: Final = b'{"type":"ephemeral"}'
 _SHORT: Final = b'{"type":"ephemeral","ttl":"5m"}'
 _HOUR: Final = "1h"
 
+_PARTS: Final = (Text, Call, Result, Media)
 Marked = Tool | SysBlock | Text | Media | Call | Result
 """Whatever can carry a marker."""
 
@@ -28,11 +29,12 @@ def settle(request: IRRequest, ctx: Context) -> None:
     A client that knows nothing of markers gets one for the request as a whole when there are tools: agents send the
     same prefix over and over.
     """
-    marked = [item for item in _markable(request) if item.cache]
-    for item in marked:
+    marked = []
+    for item in _marked(request):
         if _ttl(item.cache) is None:
             item.cache = NO_RAW
-    marked = [item for item in marked if item.cache]
+        else:
+            marked.append(item)
     if request.cache_hint and _ttl(request.cache_hint) is None:
         request.cache_hint = NO_RAW
     room = MAX_MARKERS - bool(request.cache_hint)  # the request's own marker takes one of the places
@@ -76,12 +78,15 @@ def _ttl(raw: bytes) -> str | None:
     return _HOUR if found.ttl == _HOUR else "5m"
 
 
-def _markable(request: IRRequest) -> Iterator[Marked]:
-    yield from allowed_tools(request)
-    yield from request.system
+def _marked(request: IRRequest) -> Iterator[Marked]:
+    """What carries a marker, in the order of the wire."""
+    yield from (tool for tool in allowed_tools(request) if tool.cache)
+    yield from (block for block in request.system if block.cache)
     for turn in request.turns:
         for part in turn.parts:
             if isinstance(part, Result):
-                yield from part.parts
-            if isinstance(part, Text | Media | Call | Result):
+                for inner in part.parts:
+                    if inner.cache:
+                        yield inner
+            if isinstance(part, _PARTS) and part.cache:
                 yield part

@@ -14,7 +14,7 @@ signature that Claude has no member for becomes a thinking block without text (2
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, Protocol, assert_never
+from typing import Final, assert_never
 
 import attrs
 import msgspec
@@ -23,6 +23,7 @@ from cpa.errors import UpstreamProtocolError
 from cpa.formats.json import encode
 from cpa.formats.names import Format
 from cpa.translation.annotations import search_from_gemini, search_from_responses, search_to_claude, to_claude
+from cpa.translation.claude.sink import Members, Sink
 from cpa.translation.context import Context
 from cpa.translation.ids import answer_id, call_id
 from cpa.translation.ir import (
@@ -58,56 +59,9 @@ from cpa.translation.usage import to_claude as usage_to_claude
 
 MAX_WAITING_CHARS: Final = 8 * 1024 * 1024
 """Of blocks that wait for the one before them; a provider that interleaves more is not to be believed."""
+_EVENT_CHARS: Final = 64  # of an event without its text
 ORIGIN: Final = Format.CLAUDE.value
 BREAK: Final = "\n\n"
-STANDALONE: Final = -1
-
-Members = dict[str, Any]
-"""A JSON object with `msgspec.Raw` leaves."""
-
-
-class Sink(Protocol):
-    """What a message is told to. Exactly one block is open at a time."""
-
-    def start(self, answer: str, model: str, usage: Members) -> None:
-        """The message begins. *answer*: its id."""
-        ...
-
-    def open_block(self, block: Members | msgspec.Raw) -> None:
-        """The next block begins, with what ``content_block_start`` says of it."""
-        ...
-
-    def text(self, text: str) -> None:
-        """More text of the open block."""
-        ...
-
-    def thinking(self, text: str) -> None:
-        """More thinking."""
-        ...
-
-    def input(self, text: str) -> None:
-        """More JSON text of a tool's input."""
-        ...
-
-    def signature(self, data: str) -> None:
-        """The thinking block's signature."""
-        ...
-
-    def citation(self, citation: Members) -> None:
-        """One more citation of the text."""
-        ...
-
-    def close_block(self) -> None:
-        """The open block ends."""
-        ...
-
-    def ping(self) -> None:
-        """A sign of life."""
-        ...
-
-    def finish(self, reason: str, sequence: str | None, details: Members | None, usage: Members) -> None:
-        """The message ends."""
-        ...
 
 
 @attrs.define(eq=False)
@@ -261,12 +215,15 @@ class Composer:
             self._settle_late_tool()
         if not block.placed:
             if not isinstance(event, Delta | SigEvent):
-                block.waiting.append(event)  # a citation is nothing without text
+                self._wait(block, event)  # a citation is nothing without text
                 return
             self._place(block)
         if self._line[0] is block:
             self._apply(block, event)
             return
+        self._wait(block, event)
+
+    def _wait(self, block: _Block, event: IREvent) -> None:
         block.waiting.append(event)
         self._waiting_chars += _size(event)
         if self._waiting_chars > MAX_WAITING_CHARS:
@@ -389,7 +346,8 @@ class Composer:
             self._sink.input(text)
             return
         block.held.append(text)
-        if not block.undecided or block.closed or block.kind is BlockKind.CUSTOM_TOOL:
+        # White space decides nothing; two pieces with more do, so that there is no joining over and over.
+        if not block.undecided or block.closed or text.isspace() or block.kind is BlockKind.CUSTOM_TOOL:
             return
         beginning = "".join(block.held)
         plain = _begins_like_an_object(beginning)
@@ -512,13 +470,22 @@ class Composer:
 
 def _size(event: IREvent) -> int:
     """About what an event that waits takes, in characters."""
-    return len(event.s) if isinstance(event, Delta) else 64
+    match event:
+        case Delta():
+            return _EVENT_CHARS + len(event.s)
+        case SigEvent():
+            return _EVENT_CHARS + len(event.sig.data)
+        case Ann():
+            return _EVENT_CHARS + len(event.annotation.raw) + len(event.annotation.cited_text)
+        case _:
+            return _EVENT_CHARS
 
 
 def _begins_like_an_object(text: str) -> bool | None:
     """Whether *text* can be passed on as JSON of an object; None = too short to tell.
 
-    A quote has to follow the brace, because models write Python's dicts as well (corpus 124).
+    A quote has to follow the brace, because models write Python's dicts as well (corpus 124); and of an empty object
+    nothing is worth passing on early.
     """
     bare = text.lstrip()
     if not bare:
@@ -526,4 +493,4 @@ def _begins_like_an_object(text: str) -> bool | None:
     if bare[0] != "{":
         return False
     inner = bare[1:].lstrip()
-    return inner[0] in '"}' if inner else None
+    return inner[0] == '"' if inner else None

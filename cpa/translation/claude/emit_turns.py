@@ -60,7 +60,14 @@ def adapt(request: IRRequest, ctx: Context) -> None:
             _refuse_unreadable(turn, number)
         parts: list[Part] = []
         for place, part in enumerate(turn.parts):
-            parts.extend(_adapted(part, turn, f"messages[{number}].content[{place}]", ctx))
+            if isinstance(part, Text):  # most parts are these two
+                # The API rejects texts without any visible character.
+                if part.text and not part.text.isspace():
+                    parts.append(part)
+            elif isinstance(part, Call):
+                parts.append(part)
+            else:
+                parts.extend(_adapted(part, turn, f"messages[{number}].content[{place}]", ctx))
         if turn.role is Role.ASSISTANT and not turn.ordered:
             # Chat does not say in which order its pieces were made; Claude wants calls last (2.3).
             parts = [part for part in parts if not isinstance(part, Call)] + [
@@ -79,15 +86,12 @@ def _refuse_unreadable(turn: Turn, number: int) -> None:
 
 def _adapted(part: Part, turn: Turn, path: str, ctx: Context) -> list[Part]:
     match part:
-        case Text():
-            # The API rejects texts without any visible character.
-            return [part] if part.text.strip() else []
+        case Text() | Call():
+            return [part]
         case Media():
             return [_media(part, turn.role, path, ctx)]
         case Result():
             return _result(part, path, ctx)
-        case Call():
-            return [part]
         case Reasoning():
             return _reasoning(part, turn.role, path, ctx)
         case Refusal():
@@ -164,6 +168,8 @@ def _unavailable(part: Media, path: str, ctx: Context) -> Text:
 
 def _result(part: Result, path: str, ctx: Context) -> list[Part]:
     """A result whose media Claude can read; where none may stand in results they follow it."""
+    if len(part.parts) == 1 and isinstance(part.parts[0], Text) and part.parts[0].text:
+        return [part]
     inner: list[Text | Media] = []
     after: list[Part] = []
     for place, item in enumerate(part.parts):

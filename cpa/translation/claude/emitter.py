@@ -13,7 +13,8 @@ from cpa.formats.errors import WireError
 from cpa.formats.json import encode
 from cpa.formats.names import Format
 from cpa.formats.streams import error_frames
-from cpa.translation.claude.compose import Composer, Members
+from cpa.translation.claude.compose import Composer
+from cpa.translation.claude.sink import Members
 from cpa.translation.context import Context
 from cpa.translation.ir import Err, IREvent
 from cpa.translation.tools import repair_arguments

@@ -4,7 +4,7 @@ Blocks of types that nobody here knows are kept undecoded, for Claude only. Sign
 belong came to the client in thinking blocks without text (`compose`); here they return to their parts.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -51,9 +51,6 @@ _ROLES: Final = {
     "developer": (Role.SYSTEM, Authority.DEVELOPER),  # no vendor's word, but nobody's authority is lowered (2.2)
 }
 
-Spans = Callable[[], Sequence[msgspec.Raw]]
-"""The blocks of one message, undecoded; asked for only where a block has to be kept as it is."""
-
 
 def read_system(raw: msgspec.Raw) -> list[SysBlock]:
     """``system``: a string or text blocks. Raises: MalformedRequest."""
@@ -82,22 +79,14 @@ def read_turns(raw: msgspec.Raw, ctx: Context) -> list[Turn]:
         messages = wire.decode_messages(raw)
     except (ValueError, RecursionError):
         messages = _loosely(raw)
-    kept: list[LooseMessage] = []
-
-    def spans_of(number: int) -> Sequence[msgspec.Raw]:
-        if not kept:
-            kept.extend(wire.read_message(span) for span in wire.spans(raw) or ())
-        return wire.spans(kept[number].content) or ()
-
+    reader = _Reader(raw, ctx)
     turns = []
     for number, message in enumerate(messages):
         role, authority = _role(message.role, number)
-        path = f"messages[{number}]"
         if isinstance(message.content, str):
             parts: list[Part] = [Text(text=message.content)]
         else:
-            reader = _TurnReader(role, path, ctx, lambda number=number: spans_of(number))  # type: ignore[misc]
-            parts = reader.read(message.content or [])
+            parts = reader.read(number, role, message.content or [])
         turns.append(Turn(role=role, parts=parts, authority=authority))
     return turns
 
@@ -152,48 +141,60 @@ def _read_block(span: msgspec.Raw, path: str) -> Block:
         return Block(type="text", text=text)
 
 
-class _TurnReader:
-    """Reads the blocks of one message."""
+class _Reader:
+    """Reads the blocks of messages, one message after the other."""
 
-    def __init__(self, role: Role, path: str, ctx: Context, spans: Spans) -> None:
-        self._role = role
-        self._path = path
+    def __init__(self, raw: msgspec.Raw, ctx: Context) -> None:
+        self._raw = raw
         self._ctx = ctx
-        self._spans = spans
+        self._messages: list[LooseMessage] = []
+        self._number = 0
+        self._role = Role.USER
         self._parts: list[Part] = []
         self._waiting: list[Sig] = []
 
-    def read(self, blocks: Sequence[Block]) -> list[Part]:
-        """The parts of the message. Raises: MalformedRequest."""
+    def read(self, number: int, role: Role, blocks: Sequence[Block]) -> list[Part]:
+        """The parts of message *number*. Raises: MalformedRequest."""
+        self._number, self._role = number, role
+        parts: list[Part] = []
+        self._parts = parts
         for place, block in enumerate(blocks):
             self._read(block, place)
         if self._waiting:
             # An empty part with a signature is what Gemini sent at the end of its answer.
-            self._parts.append(Text(text="", sigs=self._waiting))
-        return self._parts
+            parts.append(Text(text="", sigs=self._waiting))
+            self._waiting = []
+        return parts
+
+    def _path(self, place: int) -> str:
+        return f"messages[{self._number}].content[{place}]"
 
     def _read(self, block: Block, place: int) -> None:
-        path = f"{self._path}.content[{place}]"
         kind = block.type or ("text" if block.text is not None else "")
         match kind:
             case "text":
-                self._add(
-                    Text(
-                        text=_required(block.text, f"{path}.text"),
-                        annotations=_annotations(block.citations),
-                        cache=raw_of(block.cache_control),
-                    )
-                )
-            case "image" | "document" | "search_result":
-                self._parts.extend(_media(block, kind, path))
-            case "thinking" | "redacted_thinking":
-                self._thinking(block, kind, path)
+                self._text(block, place)
             case "tool_use":
-                self._call(block, place, path)
+                self._call(block, place)
             case "tool_result":
-                self._parts.append(_result(block, path, self._ctx))
+                self._parts.append(_result(block, self._path(place), self._ctx))
+            case "thinking" | "redacted_thinking":
+                self._thinking(block, kind, place)
+            case "image" | "document" | "search_result":
+                self._parts.extend(_media(block, kind, self._path(place)))
             case _:
                 self._foreign(block, kind, place)
+
+    def _text(self, block: Block, place: int) -> None:
+        text = block.text
+        if text is None:
+            text = _required(None, f"{self._path(place)}.text")
+        part = Text(text=text)
+        if block.cache_control is not wire.ABSENT:
+            part.cache = raw_of(block.cache_control)
+        if block.citations is not wire.ABSENT:
+            part.annotations = _annotations(block.citations)
+        self._add(part)
 
     def _add(self, part: Text | Call) -> None:
         """A part that may carry signatures."""
@@ -202,9 +203,9 @@ class _TurnReader:
             self._waiting = []
         self._parts.append(part)
 
-    def _thinking(self, block: Block, kind: str, path: str) -> None:
+    def _thinking(self, block: Block, kind: str, place: int) -> None:
         if self._role is not Role.ASSISTANT:
-            self._ctx.lose(path, "thinking outside of the assistant's turns", dropped=True)
+            self._ctx.lose(self._path(place), "thinking outside of the assistant's turns", dropped=True)
             return
         redacted = kind == "redacted_thinking"
         sig = unwrap(
@@ -231,16 +232,19 @@ class _TurnReader:
         if isinstance(last, Text | Call):
             last.sigs = [*last.sigs, sig]
 
-    def _call(self, block: Block, place: int, path: str) -> None:
+    def _call(self, block: Block, place: int) -> None:
         if self._role is not Role.ASSISTANT:
             # Nobody but the model calls tools: what users write of it is text (2.8).
             self._parts.append(Text(text=_json_text(self._span(place)), cache=raw_of(block.cache_control)))
-            self._ctx.lose(path, "tool_use outside of the assistant's turns became text")
+            self._ctx.lose(self._path(place), "tool_use outside of the assistant's turns became text")
             return
+        name = block.name
+        if name is None:
+            name = _required(None, f"{self._path(place)}.name")
         self._add(
             Call(
                 call_id=block.id or "",
-                name=_required(block.name, f"{path}.name"),
+                name=name,
                 args=raw_of(block.input),
                 cache=raw_of(block.cache_control),
             )
@@ -258,7 +262,10 @@ class _TurnReader:
             self._parts.append(Native(origin=ORIGIN, raw=raw))
 
     def _span(self, place: int) -> bytes:
-        found = self._spans()
+        """A block undecoded. All messages are cut up for it once, only when a block has to be kept as it is."""
+        if not self._messages:
+            self._messages = [wire.read_message(span) for span in wire.spans(self._raw) or ()]
+        found = wire.spans(self._messages[self._number].content) or ()
         return bytes(found[place]) if place < len(found) else b"{}"
 
 

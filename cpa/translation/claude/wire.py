@@ -249,7 +249,9 @@ def given(raw: msgspec.Raw | None) -> bool:
 
 def raw_of(raw: msgspec.Raw | None) -> Raw:
     """The JSON text of a member; `NO_RAW` when it is absent or null."""
-    return bytes(raw) if raw is not None and given(raw) else NO_RAW
+    if raw is None or raw is ABSENT:
+        return NO_RAW
+    return bytes(raw) if given(raw) else NO_RAW
 
 
 def spans(raw: bytes | msgspec.Raw) -> list[msgspec.Raw] | None:

@@ -17,7 +17,7 @@ from cpa.formats.names import Format
 from cpa.translation.context import Context
 from cpa.translation.gemini import wire
 from cpa.translation.gemini.media_parts import read_blob, read_file
-from cpa.translation.gemini.wire import Content, Part
+from cpa.translation.gemini.wire import Content, FunctionCall, FunctionResponse, Part
 from cpa.translation.ir import (
     Call,
     Media,
@@ -44,6 +44,8 @@ _PLAIN_KEYS: Final = frozenset({"output", "result", "content"})
 """Members of a function's response that hold nothing but its text (2.8)."""
 _OF_REASONING: Final = frozenset({SigKind.THINKING, SigKind.REDACTED, SigKind.ENCRYPTED})
 
+_Place = tuple[int, int]
+"""Numbers of a content and of a part in it."""
 Spans = Callable[[int, int], Raw]
 """Gives part *j* of content *i* undecoded; costs a pass over the body, so it is asked for only when one is needed."""
 
@@ -70,12 +72,9 @@ class ContentReader:
                 self._join_turn(Role.ASSISTANT)
             else:
                 self._begin_turn(Role.SYSTEM if role in _OPERATOR else Role.USER)
+            read = self._of_model if role == "model" else self._of_user
             for number, part in enumerate(parts):
-                path = f"contents[{place}].parts[{number}]"
-                if role == "model":
-                    self._of_model(part, place, number, path)
-                else:
-                    self._of_user(part, place, number, path)
+                read(part, (place, number))
 
     def finish(self) -> list[Turn]:
         """The turns."""
@@ -102,28 +101,35 @@ class ContentReader:
 
     # --- the model's ---
 
-    def _of_model(self, part: Part, place: int, number: int, path: str) -> None:
-        if part.call:
+    def _of_model(self, part: Part, place: _Place) -> None:
+        text, signature = part.text, part.signature
+        if text and not signature:
+            if not part.thought:
+                if self._thoughts:
+                    self._flush()
+                self._texts.append(text)
+            else:
+                self._thought(text, None)
+        call = part.functionCall or part.function_call
+        if call is not None:
             self._flush()
-            self._parts.append(read_call(part, path))
+            self._parts.append(read_call(call, signature, place))
+        elif text and not signature:
             return
-        if self._others(part, place, number, path):
-            return
-        sig = None
-        if part.signature:
-            kind = SigKind.THINKING if part.thought else SigKind.PART
-            sig = unwrap(part.signature, bare=Provenance.GEMINI, kind=kind)
-        if part.text is None and not part.signature:
-            self._unknown(place, number, path)
-        elif part.thought or (sig is not None and not part.text and sig.kind in _OF_REASONING):
-            self._thought(part.text or "", sig)
-        elif sig is not None:
+        elif not self._others(part, place):
+            if signature:
+                self._signed(part, signature)
+            elif text is None:
+                self._unknown(place)
+
+    def _signed(self, part: Part, signature: str) -> None:
+        text = part.text or ""
+        sig = unwrap(signature, bare=Provenance.GEMINI, kind=SigKind.THINKING if part.thought else SigKind.PART)
+        if part.thought or (sig is not None and not text and sig.kind in _OF_REASONING):
+            self._thought(text, sig)
+        elif sig is not None or text:
             self._flush()
-            self._parts.append(Text(text=part.text or "", sigs=[sig]))
-        elif part.text:
-            if self._thoughts:
-                self._flush()
-            self._texts.append(part.text)
+            self._parts.append(Text(text=text, sigs=[sig] if sig is not None else []))
 
     def _thought(self, text: str, sig: Sig | None) -> None:
         if self._texts or (sig is not None and sig.kind is SigKind.REDACTED):
@@ -138,39 +144,43 @@ class ContentReader:
 
     # --- everybody else's ---
 
-    def _of_user(self, part: Part, place: int, number: int, path: str) -> None:
-        if part.call:
-            # Only the model calls; what a user says about calls is text (2.8).
-            self._parts.append(Text(text=part.call.decode("utf-8", "replace")))
-        elif self._others(part, place, number, path):
-            return
-        elif part.text is None:
-            if not part.signature:
-                self._unknown(place, number, path)
-        elif part.thought:
-            self._ctx.lose(path, "a thought of the user's", dropped=True)  # hidden text must not become visible
-        elif part.text:
+    def _of_user(self, part: Part, place: _Place) -> None:
+        if part.text and not part.thought:
             self._parts.append(Text(text=part.text))
+        elif part.functionCall is not None or part.function_call is not None:
+            # Only the model calls; what a user says about calls is text (2.8).
+            call = wire.raw_of(wire.members(self._spans(*place)).get("functionCall"))
+            self._parts.append(Text(text=call.decode("utf-8", "replace")))
+        elif self._others(part, place):
+            return
+        elif part.text:
+            # Hidden text must not become visible.
+            self._ctx.lose(path_of(place), "a thought of the user's", dropped=True)
+        elif part.text is None and not part.signature:
+            self._unknown(place)
 
-    def _others(self, part: Part, place: int, number: int, path: str) -> bool:
+    def _others(self, part: Part, place: _Place) -> bool:
         """Parts that mean the same in every role; whether *part* is one."""
-        found = self._other(part, place, number, path)
+        found = self._other(part, place)
         if found is None:
             return False
         self._flush()
         self._parts.append(found)
         return True
 
-    def _other(self, part: Part, place: int, number: int, path: str) -> IRPart | None:
-        if response := part.response:
-            return read_response(response, path, native=self._native)
-        if wire.given(part.blob) or part.file:
+    def _other(self, part: Part, place: _Place) -> IRPart | None:
+        response = part.functionResponse or part.function_response
+        if response is not None:
+            return read_response(response, path_of(place), native=self._native)
+        blob = part.inlineData or part.inline_data
+        file = part.file if blob is None else b""
+        if blob is not None or file:
             if part.thought or part.tuned:
                 if self._native:
-                    return Native(origin=ORIGIN, raw=self._spans(place, number))
-                self._ctx.lose(path, "how the media is to be read", dropped=True)
-            file = part.file
-            media = read_file(file, path) if file else read_blob(part.blob, path, native=self._native)
+                    return Native(origin=ORIGIN, raw=self._spans(*place))
+                self._ctx.lose(path_of(place), "how the media is to be read", dropped=True)
+            path = path_of(place)
+            media = read_file(file, path) if blob is None else read_blob(blob, path, native=self._native)
             if part.signature:
                 sig = unwrap(part.signature, bare=Provenance.GEMINI, kind=SigKind.PART)
                 media.sigs = [sig] if sig is not None else []
@@ -181,8 +191,8 @@ class ContentReader:
             return ServerResult(kind="code", origin=ORIGIN, raw=b'{"codeExecutionResult":' + result + b"}")
         return None
 
-    def _unknown(self, place: int, number: int, path: str) -> None:
-        span = self._spans(place, number)
+    def _unknown(self, place: _Place) -> None:
+        span = self._spans(*place)
         names = ", ".join(wire.members(span))
         if not names:
             return  # an empty part says nothing
@@ -190,39 +200,41 @@ class ContentReader:
             self._flush()
             self._parts.append(Native(origin=ORIGIN, raw=span))
         else:
-            self._ctx.lose(path, f"unknown part: {names[:64]}", dropped=True)
+            self._ctx.lose(path_of(place), f"unknown part: {names[:64]}", dropped=True)
 
 
 # --- calls and responses ---------------------------------------------------------------------------------------------
 
 
-def read_call(part: Part, path: str) -> Call:
+def path_of(place: _Place) -> str:
+    """Of a part, for people."""
+    return f"contents[{place[0]}].parts[{place[1]}]"
+
+
+def read_call(found: FunctionCall, signature: str, place: _Place) -> Call:
     """A ``functionCall``. Raises: MalformedRequest."""
-    found = wire.members(part.call)
-    name = wire.text_of(found.get("name"))
-    if not name:
-        raise MalformedRequest("functionCall needs a name", param=path)
-    call = Call(call_id=wire.text_of(found.get("id")) or "", name=name, args=wire.raw_of(found.get("args")))
-    sig = unwrap(part.signature, bare=Provenance.GEMINI, kind=SigKind.PART) if part.signature else None
+    if not found.name:
+        raise MalformedRequest("functionCall needs a name", param=path_of(place))
+    call = Call(call_id=found.id or "", name=found.name, args=wire.raw_of(found.args))
+    sig = unwrap(signature, bare=Provenance.GEMINI, kind=SigKind.PART) if signature else None
     if sig is not None:
         sig.of_call = sig.kind is SigKind.PART
         call.sigs = [sig]
     return call
 
 
-def read_response(raw: Raw, path: str, *, native: bool) -> Result:
+def read_response(found: FunctionResponse, path: str, *, native: bool) -> Result:
     """A ``functionResponse``: for Gemini as it is, for others its text if it is nothing else (2.8)."""
-    found = wire.members(raw)
-    result = Result(call_id=wire.text_of(found.get("id")) or "", name=wire.text_of(found.get("name")) or "")
+    result = Result(call_id=found.id or "", name=found.name or "")
     media: list[Text | Media] = []
-    for number, span in enumerate(wire.spans(found.get("parts", wire.ABSENT))):
+    for number, span in enumerate(wire.spans(found.parts) if wire.given(found.parts) else ()):
         inner = wire.members(span)
         inner_path = f"{path}.functionResponse.parts[{number}]"
         if "inlineData" in inner:
-            media.append(read_blob(inner["inlineData"], inner_path, native=native))
+            media.append(_inner_blob(inner["inlineData"], inner_path, native=native))
         elif "fileData" in inner:
             media.append(read_file(bytes(inner["fileData"]), inner_path))
-    response = wire.raw_of(found.get("response"))
+    response = wire.raw_of(found.response)
     text, result.is_error = _plain(response)
     if native and response.startswith(b"{"):
         result.json, result.parts = response, media
@@ -233,6 +245,13 @@ def read_response(raw: Raw, path: str, *, native: bool) -> Result:
     else:
         result.json = response
     return result
+
+
+def _inner_blob(raw: msgspec.Raw, path: str, *, native: bool) -> Media:
+    try:
+        return read_blob(wire.read_blob(raw), path, native=native)
+    except ValueError:
+        raise MalformedRequest("inlineData: expected an object", param=path) from None
 
 
 def _plain(response: Raw) -> tuple[str | None, bool]:

@@ -46,11 +46,13 @@ def adapt(request: IRRequest, ctx: Context) -> None:
     for number, turn in enumerate(request.turns):
         if turn is last_user:
             _refuse_unreadable(turn, number)
-        turn.parts = [
-            kept
-            for place, part in enumerate(turn.parts)
-            for kept in _adapted(part, turn.role, f"messages[{number}].content[{place}]", ctx)
-        ]
+        kept: list[Part] = []
+        for place, part in enumerate(turn.parts):
+            if _fits(part, turn.role):
+                kept.append(part)
+            else:
+                kept.extend(_adapted(part, turn.role, f"messages[{number}].content[{place}]", ctx))
+        turn.parts = kept
     request.turns = [turn for turn in request.turns if turn.parts]
 
 
@@ -59,6 +61,19 @@ def _refuse_unreadable(turn: Turn, number: int) -> None:
     said = [part for part in turn.parts if not isinstance(part, Text) or part.text.strip()]
     if said and all(isinstance(part, Media) and part.file_id and part.issuer != ORIGIN for part in said):
         raise Untranslatable(f"messages[{number}]", "this model's provider cannot read the file")
+
+
+def _fits(part: Part, role: Role) -> bool:
+    """Nothing is to be done, as for nearly all parts."""
+    match part:
+        case Text():
+            return bool(part.text) and not part.cache
+        case Call():
+            return role is Role.ASSISTANT
+        case Result():
+            return not part.cache and all(isinstance(inner, Text) for inner in part.parts)
+        case _:
+            return False
 
 
 def _adapted(part: Part, role: Role, path: str, ctx: Context) -> list[Part]:
@@ -213,11 +228,13 @@ def _sign(part: Members, signature: str) -> None:
 
 
 def _call(call: Call, signature: str, ctx: Context) -> Members:
+    # An object that another body held is not read once more.
+    args = call.args if not call.args_text and call.args.startswith(b"{") else args_object(call)
     part: Members = {
         "functionCall": {
             "id": call.call_id,
             "name": ctx.names.to_wire(call.name, call.namespace),
-            "args": msgspec.Raw(args_object(call)),
+            "args": msgspec.Raw(args),
         }
     }
     _sign(part, signature)
@@ -227,7 +244,10 @@ def _call(call: Call, signature: str, ctx: Context) -> Members:
 def _response(result: Result, returned: list[Members | msgspec.Raw], ctx: Context) -> Members:
     """A ``functionResponse``. Media that cannot stand in it go to *returned*, introduced by a text."""
     response: Members | msgspec.Raw
-    if result.json:
+    media: list[Media] = []
+    if len(result.parts) == 1 and isinstance(result.parts[0], Text) and not result.json:
+        response = {"error" if result.is_error else "output": result.parts[0].text}
+    elif result.json:
         media = [part for part in result.parts if isinstance(part, Media)]
         raw = msgspec.Raw(result.json)
         own = ctx.client is Format.GEMINI and result.json.startswith(b"{")

@@ -3,8 +3,6 @@
 import re
 from typing import Any, Final
 
-import msgspec
-
 from cpa.errors import MalformedRequest
 from cpa.formats.names import Format
 from cpa.translation.context import Context
@@ -30,17 +28,15 @@ def media_kind(mime: str) -> MediaKind:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def read_blob(raw: bytes | msgspec.Raw, path: str, *, native: bool) -> Media:
+def read_blob(blob: wire.Blob, path: str, *, native: bool) -> Media:
     """``inlineData``. *native*: the type keeps its parameters. Raises: MalformedRequest."""
-    found = wire.members(raw)
-    data = wire.text_of(found.get("data"))
+    data = blob.data
     if not data:
         raise MalformedRequest("inlineData needs data", param=path)
-    mime = wire.text_of(found.get("mimeType")) or ""
+    mime = blob.mimeType or blob.mime_type or ""
     mime = (mime if native else clean_mime(mime)) or sniff_mime(data)
-    return Media(
-        media=media_kind(clean_mime(mime)), mime=mime, b64=data, name=wire.text_of(found.get("displayName")) or ""
-    )
+    kind = media_kind(clean_mime(mime))
+    return Media(media=kind, mime=mime, b64=data, name=blob.displayName or blob.display_name or "")
 
 
 def read_file(raw: bytes, path: str) -> Media:

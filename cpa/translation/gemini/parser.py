@@ -19,7 +19,7 @@ from cpa.translation.context import Context
 from cpa.translation.gemini import wire
 from cpa.translation.gemini.media_parts import media_kind
 from cpa.translation.gemini.partial_args import PartialArgs
-from cpa.translation.gemini.wire import Candidate, Frame, Part, given, raw_of, text_of
+from cpa.translation.gemini.wire import Blob, Candidate, Frame, FunctionCall, Part, given, raw_of
 from cpa.translation.ids import call_id, parse_time
 from cpa.translation.ir import (
     Ann,
@@ -87,7 +87,7 @@ class _Choice:
     said: list[_Said] = attrs.field(factory=list)
     grounding: bytes = b""
     stopped: bool = False
-    partial: dict[str, msgspec.Raw] | None = None
+    partial: FunctionCall | None = None
     partial_sig: Sig | None = None
     partial_args: PartialArgs = attrs.field(factory=PartialArgs)
 
@@ -224,10 +224,12 @@ class Parser:
     def _part(self, part: Part, choice: _Choice, place: tuple[int, int], data: bytes) -> None:
         if part.text and not part.signature:  # first, it is the most frequent
             self._text(part.text, BlockKind.REASONING if part.thought else BlockKind.TEXT, choice)
-        elif call := part.call:
-            self._call(wire.members(call), self._sig(part, SigKind.PART, of_call=True), choice)
-        elif given(part.blob):
-            self._blob(part, choice, place, data)
+            if part.functionCall is None and part.function_call is None:
+                return
+        if call := part.functionCall or part.function_call:
+            self._call(call, self._sig(part, SigKind.PART, of_call=True), choice)
+        elif blob := part.inlineData or part.inline_data:
+            self._blob(blob, part, choice, place, data)
         elif code := part.code:
             self._step(BlockKind.SERVER_CALL, b'{"executableCode":' + code + b"}", choice)
         elif result := part.code_result:
@@ -290,40 +292,38 @@ class Parser:
 
     # --- whole parts ---
 
-    def _call(self, found: dict[str, msgspec.Raw], sig: Sig | None, choice: _Choice) -> None:
-        more = wire.boolean_of(found.get("willContinue")) or False
-        if "partialArgs" in found or more or (choice.partial is not None and "name" not in found):
+    def _call(self, call: FunctionCall, sig: Sig | None, choice: _Choice) -> None:
+        more = call.willContinue or call.will_continue or False
+        pieces = call.partialArgs if given(call.partialArgs) else call.partial_args
+        if given(pieces) or more or (choice.partial is not None and not call.name):
             if choice.partial is None:
-                choice.partial, choice.partial_sig, choice.partial_args = found, None, PartialArgs()
+                choice.partial, choice.partial_sig, choice.partial_args = call, None, PartialArgs()
             choice.partial_sig = sig or choice.partial_sig
-            choice.partial_args.feed(found.get("partialArgs", wire.ABSENT))
+            if given(pieces):
+                choice.partial_args.feed(pieces)
             if not more:
                 self._finish_partial(choice)
             return
         self._finish_partial(choice)
-        self._write_call(found, raw_of(found.get("args")), sig, choice)
+        self._write_call(call, raw_of(call.args), sig, choice)
 
     def _finish_partial(self, choice: _Choice) -> None:
-        found, choice.partial = choice.partial, None
-        if found is not None:
-            args = raw_of(found.get("args")) or choice.partial_args.json()
-            self._write_call(found, args, choice.partial_sig, choice)
+        call, choice.partial = choice.partial, None
+        if call is not None:
+            args = raw_of(call.args) or choice.partial_args.json()
+            self._write_call(call, args, choice.partial_sig, choice)
 
-    def _write_call(self, found: dict[str, msgspec.Raw], args: bytes, sig: Sig | None, choice: _Choice) -> None:
+    def _write_call(self, call: FunctionCall, args: bytes, sig: Sig | None, choice: _Choice) -> None:
         self._leave(choice)
-        meta = Meta(
-            call_id=text_of(found.get("id")) or call_id(self._ctx),
-            name=text_of(found.get("name")) or "unknown_tool",
-        )
+        meta = Meta(call_id=call.id or call_id(self._ctx), name=call.name or "unknown_tool")
         b = self._open(BlockKind.TOOL, choice, meta)
         if sig is not None:
             self._out.append(SigEvent(b=b, sig=sig, choice=choice.index))
         self._out.append(Delta(b=b, s=args.decode("utf-8", "replace") or "{}", choice=choice.index))
         self._out.append(Close(b=b, choice=choice.index))
 
-    def _blob(self, part: Part, choice: _Choice, place: tuple[int, int], data: bytes) -> None:
-        found = wire.members(part.blob)
-        mime, b64 = text_of(found.get("mimeType")) or "", text_of(found.get("data"))
+    def _blob(self, blob: Blob, part: Part, choice: _Choice, place: tuple[int, int], data: bytes) -> None:
+        mime, b64 = blob.mimeType or blob.mime_type or "", blob.data
         kind = _MEDIA.get(media_kind(clean_mime(mime)))
         if kind is None or not b64 or part.thought:
             self._opaque(choice, place, data)
@@ -352,7 +352,8 @@ class Parser:
     # --- the end ---
 
     def _finish_choice(self, choice: _Choice) -> None:
-        self._finish_partial(choice)
+        if choice.stopped:  # half a call is no call
+            self._finish_partial(choice)
         if choice.grounding:
             self._cite(choice)
         closing = [*choice.waiting, choice.b] if choice.b >= 0 else choice.waiting

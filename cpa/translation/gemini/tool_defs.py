@@ -67,21 +67,22 @@ def read_tools(raw: msgspec.Raw, *, native: bool) -> list[Tool]:
 
 
 def _function(raw: msgspec.Raw, path: str, *, native: bool) -> Tool:
-    found = wire.members(raw)
-    name = wire.text_of(found.get("name"))
-    if not name:
+    found = wire.read_declaration(raw)
+    if not found.name:
         raise MalformedRequest("a function needs a name", param=path)
-    schema = wire.raw_of(found.get("parametersJsonSchema"))
-    openapi = b"" if schema else wire.raw_of(found.get("parameters"))
-    return Tool(
+    schema = wire.raw_of(found.parametersJsonSchema) or wire.raw_of(found.parameters_json_schema)
+    openapi = b"" if schema else wire.raw_of(found.parameters)
+    tool = Tool(
         kind=ToolKind.FUNCTION,
-        name=name,
-        description=wire.text_of(found.get("description")) or "",
+        name=found.name,
+        description=found.description or "",
         schema=schema or openapi,
         schema_openapi=bool(openapi),
         origin=ORIGIN,
-        extras={key: bytes(value) for key, value in found.items() if key not in _OWN_MEMBERS} if native else {},
     )
+    if native:
+        tool.extras = {key: bytes(value) for key, value in wire.members(raw).items() if key not in _OWN_MEMBERS}
+    return tool
 
 
 def read_choice(raw: msgspec.Raw) -> tuple[ToolChoice | None, dict[str, Raw]]:

@@ -9,7 +9,7 @@ JSON at all, or no list of contents, fails.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -23,6 +23,37 @@ MAX_NUMBER_CHARS: Final = 40
 """Of a number that is spelled as a string, as proto JSON allows; none has more digits."""
 
 
+class FunctionCall(msgspec.Struct, gc=False):
+    """``functionCall``. *partialArgs*, *willContinue*: of arguments that arrive piece by piece."""
+
+    id: str | None = None
+    name: str | None = None
+    args: msgspec.Raw = ABSENT
+    partialArgs: msgspec.Raw = ABSENT
+    partial_args: msgspec.Raw = ABSENT
+    willContinue: bool | None = None
+    will_continue: bool | None = None
+
+
+class FunctionResponse(msgspec.Struct, gc=False):
+    """``functionResponse``."""
+
+    id: str | None = None
+    name: str | None = None
+    response: msgspec.Raw = ABSENT
+    parts: msgspec.Raw = ABSENT
+
+
+class Blob(msgspec.Struct, gc=False):
+    """``inlineData``."""
+
+    data: str | None = None
+    mimeType: str | None = None
+    mime_type: str | None = None
+    displayName: str | None = None
+    display_name: str | None = None
+
+
 class Part(msgspec.Struct, gc=False):
     """A part of a content, whatever it holds."""
 
@@ -30,12 +61,12 @@ class Part(msgspec.Struct, gc=False):
     thought: bool | None = None
     thoughtSignature: str | None = None
     thought_signature: str | None = None
-    functionCall: msgspec.Raw = ABSENT
-    function_call: msgspec.Raw = ABSENT
-    functionResponse: msgspec.Raw = ABSENT
-    function_response: msgspec.Raw = ABSENT
-    inlineData: msgspec.Raw = ABSENT
-    inline_data: msgspec.Raw = ABSENT
+    functionCall: FunctionCall | None = None
+    function_call: FunctionCall | None = None
+    functionResponse: FunctionResponse | None = None
+    function_response: FunctionResponse | None = None
+    inlineData: Blob | None = None
+    inline_data: Blob | None = None
     fileData: msgspec.Raw = ABSENT
     file_data: msgspec.Raw = ABSENT
     executableCode: msgspec.Raw = ABSENT
@@ -53,21 +84,8 @@ class Part(msgspec.Struct, gc=False):
         return self.thoughtSignature or self.thought_signature or ""
 
     @property
-    def call(self) -> Raw:
-        """``functionCall``, or `NO_RAW`; likewise the properties below."""
-        return raw_of(self.functionCall) or raw_of(self.function_call)
-
-    @property
-    def response(self) -> Raw:
-        return raw_of(self.functionResponse) or raw_of(self.function_response)
-
-    @property
-    def blob(self) -> msgspec.Raw:
-        """``inlineData``, not copied: it may be megabytes."""
-        return self.inlineData if given(self.inlineData) else self.inline_data
-
-    @property
     def file(self) -> Raw:
+        """``fileData``, or `NO_RAW`; likewise the properties below."""
         return raw_of(self.fileData) or raw_of(self.file_data)
 
     @property
@@ -112,6 +130,16 @@ class Body(msgspec.Struct, gc=False):
     generate_content_request: msgspec.Raw = ABSENT
 
 
+class Declaration(msgspec.Struct, gc=False):
+    """A declaration of a function."""
+
+    name: str | None = None
+    description: str | None = None
+    parameters: msgspec.Raw = ABSENT
+    parametersJsonSchema: msgspec.Raw = ABSENT
+    parameters_json_schema: msgspec.Raw = ABSENT
+
+
 class Candidate(msgspec.Struct, gc=False):
     """One of the answers in a frame."""
 
@@ -144,6 +172,10 @@ class Frame(msgspec.Struct, gc=False):
 
 _decode_body: Final = msgspec.json.Decoder(Body).decode
 _decode_content: Final = msgspec.json.Decoder(Content).decode
+_decode_call: Final = msgspec.json.Decoder(FunctionCall).decode
+_decode_response: Final = msgspec.json.Decoder(FunctionResponse).decode
+_decode_blob: Final = msgspec.json.Decoder(Blob).decode
+_decode_declaration: Final = msgspec.json.Decoder(Declaration).decode
 _decode_part: Final = msgspec.json.Decoder(Part).decode
 _decode_candidate: Final = msgspec.json.Decoder(Candidate).decode
 _decode_feedback: Final = msgspec.json.Decoder(Feedback).decode
@@ -184,7 +216,7 @@ def read_content(data: bytes | msgspec.Raw) -> Content:
     try:
         return _decode_content(data)
     except (ValueError, RecursionError):
-        return _piecewise(Content, _object(data), {"role": _text_or_none, "parts": _parts})
+        return _piecewise(Content, _object(data), {"parts": _parts})
 
 
 def _read_part(data: msgspec.Raw) -> Part:
@@ -197,11 +229,49 @@ def _read_part(data: msgspec.Raw) -> Part:
         return Part(text=text)
     readers: dict[str, Callable[[msgspec.Raw], Any]] = {
         "text": _as_text,
-        "thought": _boolean_or_none,
-        "thoughtSignature": _text_or_none,
-        "thought_signature": _text_or_none,
+        "thought": boolean_of,
+        "functionCall": _read_call,
+        "function_call": _read_call,
+        "functionResponse": _read_response,
+        "function_response": _read_response,
+        "inlineData": read_blob,
+        "inline_data": read_blob,
     }
     return _piecewise(Part, _object(data), readers)
+
+
+def _read_call(data: msgspec.Raw) -> FunctionCall:
+    try:
+        return _decode_call(data)
+    except (ValueError, RecursionError):
+        readers = dict.fromkeys(("willContinue", "will_continue"), boolean_of)
+        return _piecewise(FunctionCall, _object(data), readers)
+
+
+def _read_response(data: msgspec.Raw) -> FunctionResponse:
+    try:
+        return _decode_response(data)
+    except (ValueError, RecursionError):
+        return _piecewise(FunctionResponse, _object(data), {})
+
+
+def read_blob(data: bytes | msgspec.Raw) -> Blob:
+    """``inlineData``. Raises: ValueError when *data* is no object."""
+    try:
+        return _decode_blob(data)
+    except (ValueError, RecursionError):
+        return _piecewise(Blob, _object(data), {})
+
+
+def read_declaration(data: msgspec.Raw) -> Declaration:
+    """A declaration of a function; an empty one when *data* is no object."""
+    try:
+        return _decode_declaration(data)
+    except (ValueError, RecursionError):
+        try:
+            return _piecewise(Declaration, _object(data), {})
+        except ValueError:
+            return Declaration()
 
 
 def _read_candidate(data: msgspec.Raw) -> Candidate:
@@ -211,8 +281,6 @@ def _read_candidate(data: msgspec.Raw) -> Candidate:
         readers: dict[str, Callable[[msgspec.Raw], Any]] = {
             "index": integer_of,
             "content": read_content,
-            "finishReason": _text_or_none,
-            "finishMessage": _text_or_none,
         }
         return _piecewise(Candidate, _object(data), readers)
 
@@ -257,7 +325,7 @@ def _each(data: msgspec.Raw, read: Callable[[msgspec.Raw], S], where: str) -> li
     return found
 
 
-def _piecewise(cls: type[S], found: dict[str, msgspec.Raw], readers: dict[str, Callable[[msgspec.Raw], Any]]) -> S:
+def _piecewise(cls: type[S], found: dict[str, msgspec.Raw], readers: Mapping[str, Callable[[msgspec.Raw], Any]]) -> S:
     values: dict[str, Any] = {}
     for name in cls.__struct_fields__:
         raw = found.get(name)
@@ -269,7 +337,7 @@ def _piecewise(cls: type[S], found: dict[str, msgspec.Raw], readers: dict[str, C
         elif cls.__annotations__[name] is msgspec.Raw:
             values[name] = raw
         else:
-            values[name] = _text_or_none(raw)
+            values[name] = text_of(raw)
     return cls(**values)
 
 
@@ -280,17 +348,9 @@ def _object(data: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
         raise ValueError("expected an object") from None
 
 
-def _text_or_none(raw: msgspec.Raw) -> str | None:
-    return text_of(raw)
-
-
 def _as_text(raw: msgspec.Raw) -> str:
     text = text_of(raw)
     return bytes(raw).decode("utf-8", "replace") if text is None else text
-
-
-def _boolean_or_none(raw: msgspec.Raw) -> bool | None:
-    return boolean_of(raw)
 
 
 # --- small objects and values ----------------------------------------------------------------------------------------

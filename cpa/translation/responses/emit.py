@@ -43,6 +43,7 @@ _REMOVED_BY_CODEX: Final = frozenset(
     {
         "max_tokens",
         "user",
+        "safety_identifier",
         "prompt_cache_retention",
         "prompt_cache_options",
         "prompt_cache_breakpoint",
@@ -56,7 +57,8 @@ def emit_request(request: IRRequest, ctx: Context) -> bytes:
     """Write a request; see `spoke.EmitRequest`."""
     _refuse(request)
     fixups(request, ctx)
-    check_choice(request)
+    if request.tool_choice is None or not request.tool_choice.raw:
+        check_choice(request)
     codex = ctx.profile.codex
     own = request.client_format in FAMILY
     ctx.names = build_names(request, NameRule.OPENAI, flatten=False)
@@ -258,11 +260,10 @@ def _reasons(request: IRRequest, ctx: Context) -> bool:
 def _identity(request: IRRequest, ctx: Context, body: JsonObject) -> None:
     identity = request.identity
     codex = ctx.profile.codex
-    spelled_user = "user" in request.extras.get(ORIGIN, {})
-    if identity.end_user and not codex:
-        name = "safety_identifier" if ctx.profile.vendor_host else "user"
-        if not (spelled_user and "user" not in body and _same(request, identity.end_user)):
-            body[name] = _short(identity.end_user)
+    # An end user who was only said in the old spelling is sent as he came, by `_extras`.
+    own = request.extras.get(ORIGIN, {})
+    if identity.end_user and not codex and not ("user" in own and "safety_identifier" not in own):
+        body["safety_identifier" if ctx.profile.vendor_host else "user"] = _short(identity.end_user)
     key = identity.cache_key or identity.session
     if key:
         body["prompt_cache_key"] = _short(key)
@@ -279,14 +280,6 @@ def _identity(request: IRRequest, ctx: Context, body: JsonObject) -> None:
             body["service_tier"] = word
         else:
             ctx.lose("service_tier", dropped=True)
-
-
-def _same(request: IRRequest, end_user: str) -> bool:
-    """The end user was only said in the old spelling, which is sent as it came."""
-    try:
-        return bool(msgspec.json.decode(request.extras[ORIGIN]["user"], type=str) == end_user)
-    except ValueError:
-        return False
 
 
 def _pairs(raw: bytes) -> dict[str, bytes]:

@@ -236,11 +236,12 @@ class _Writer:
     def _reasoning(self, part: Reasoning) -> None:
         """Only with what the vendor made itself; the text of others would be taken for a claim (2.10)."""
         own = [sig for sig in for_family(part.sigs, Provenance.OPENAI) if sig.kind is SigKind.ENCRYPTED]
-        if not own and not (self._stored and part.item_id):
+        known = self._own and part.item_id.startswith("rs_") and len(part.item_id) <= MAX_ITEM_ID
+        if not own and not (self._stored and known):
             self._ctx.lose(self._path, "reasoning of another provider", dropped=True)
             return
         item: JsonObject = {"type": "reasoning"}
-        if self._own and part.item_id and len(part.item_id) <= MAX_ITEM_ID and part.item_id.startswith("rs_"):
+        if known:
             item["id"] = part.item_id
         raw = part.texts if part.channel is Channel.RAW else part.hidden
         summary = part.texts if part.channel is Channel.SUMMARY else []

@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from cpa.errors import UpstreamProtocolError
 from cpa.formats.errors import WireError, redact
 from cpa.formats.json import encode
 from cpa.formats.names import Format
@@ -115,6 +116,11 @@ class Emitter:
         """See `spoke.StreamEmitter.feed`. Other choices than the first cannot be there, as ``n`` was refused."""
         handler = self._handlers.get(type(event))
         return handler(event) if handler is not None and not event.choice else b""
+
+    @property
+    def next_sequence(self) -> int:
+        """`sequence_number` of the next event, for whoever has to write an error."""
+        return self._frames.next_number
 
     # --- life cycle ---
 
@@ -305,6 +311,8 @@ class Emitter:
         return self._carrier(event.sig, preceding=self._places > 0)
 
     def _close(self, event: Close) -> bytes:
+        if event.failed:
+            return b""  # an error follows, which shows what is open as incomplete
         b = event.b
         text = self._texts.pop(b, None)
         if text is not None:
@@ -469,9 +477,10 @@ class Emitter:
         if isinstance(step, ImageStep):
             return self._close_image(step)
         if step.is_search:
+            out = self._end_search() if self._search is not None else b""
             self._search = step
             # Claude's findings follow in a block of their own; all others state them here.
-            return b"" if step.meta.origin == Format.CLAUDE.value else self._end_search()
+            return out if step.meta.origin == Format.CLAUDE.value else out + self._end_search()
         if step.kind is BlockKind.SERVER_RESULT and self._search is not None and step.meta.server == "web_search":
             return self._end_search(step.json())
         if is_own(step.meta):
@@ -527,8 +536,15 @@ def open_emitter(ctx: Context) -> Emitter:
 
 
 def emit_full(events: list[IREvent], ctx: Context) -> bytes:
-    """A whole answer: the response object with which its stream would end."""
+    """A whole answer: the response object with which its stream would end; see `spoke.EmitFull`.
+
+    Raises: UpstreamProtocolError for an answer that failed, or did not end.
+    """
     emitter = Emitter(ctx)
     for event in events:
+        if isinstance(event, Err):
+            raise UpstreamProtocolError(event.message, code=event.code or None, http_status=event.status)
         emitter.feed(event)
+    if not emitter.response:
+        raise UpstreamProtocolError("upstream's answer has no end")
     return emitter.response

@@ -122,13 +122,17 @@ class ItemReader:
 
     def _feed(self, item: Item, place: int, spans: Spans) -> None:
         kind = item.type or ("message" if item.role else "item_reference" if item.id else "")
+        if kind in ("function_call", "custom_tool_call"):
+            self._assistant(self._call(item, kind, place))
+        elif kind in ("function_call_output", "custom_tool_call_output"):
+            self._result(item, kind, place, spans)
+        elif kind == "message":
+            self._message(item, place, spans)
+        else:
+            self._rare(item, kind, place, spans)
+
+    def _rare(self, item: Item, kind: str, place: int, spans: Spans) -> None:
         match kind:
-            case "message":
-                self._message(item, place, spans)
-            case "function_call" | "custom_tool_call":
-                self._assistant(self._call(item, kind, place))
-            case "function_call_output" | "custom_tool_call_output":
-                self._result(item, kind, place, spans)
             case "reasoning":
                 self._reasoning(item)
             case "additional_tools":
@@ -230,6 +234,11 @@ class ItemReader:
         for number, part in enumerate(content):
             path = f"input[{place}].content[{number}]"
             read = read_part(part, path)
+            if part.prompt_cache_breakpoint is not wire.ABSENT:
+                if self._native and not self._ctx.profile.codex:
+                    read = None  # only the part as it came can say it (2.13)
+                else:
+                    self._ctx.lose(f"{path}.prompt_cache_breakpoint", dropped=True)
             if read is not None:
                 parts.append(read)
             elif self._native:

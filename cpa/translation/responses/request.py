@@ -22,7 +22,7 @@ from cpa.translation.loss import Untranslatable
 from cpa.translation.responses import wire
 from cpa.translation.responses.items import ItemReader, system_texts
 from cpa.translation.responses.tool_defs import read_choice, read_tools
-from cpa.translation.responses.wire import Body, given, number_of, raw_of, text_of
+from cpa.translation.responses.wire import Body, KnownBody, given, number_of, raw_of, text_of
 
 ORIGIN: Final = Format.OPENAI_RESPONSE.value
 ENCRYPTED: Final = "reasoning.encrypted_content"
@@ -52,7 +52,7 @@ ECHOED: Final = (
 """Members that an answer repeats (3.1)."""
 
 _KNOWN: Final = frozenset(Body.__struct_fields__)
-_IGNORED: Final = frozenset({"stream_options"})  # obfuscation is never emitted (2.16)
+"""Of these ``stream_options`` is ignored: obfuscation is never emitted (2.16)."""
 
 LEVELS: Final = frozenset({"minimal", "low", "medium", "high", "xhigh", "max"})
 TIERS: Final = {
@@ -66,6 +66,7 @@ TIERS: Final = {
 }
 _NOT_AN_OBJECT: Final = "the request body is not a JSON object"
 _decode_body = msgspec.json.Decoder(Body).decode
+_decode_known = msgspec.json.Decoder(KnownBody).decode
 
 
 def parse_request(body: bytes, ctx: Context) -> IRRequest:
@@ -124,6 +125,10 @@ def parse_request(body: bytes, ctx: Context) -> IRRequest:
 
 def _body(body: bytes) -> Body:
     try:
+        return _decode_known(body)
+    except (ValueError, RecursionError):
+        pass  # an unknown member, or anything worse
+    try:
         return _decode_body(body)
     except (ValueError, RecursionError):
         pass
@@ -167,11 +172,14 @@ def _input_spans(body: bytes) -> list[msgspec.Raw]:
 
 
 def _extras(body: bytes, found: Body) -> dict[str, bytes]:
-    """What this version does not know, and the spellings of it that have a successor."""
-    members = decode_members(body)
-    extras = {name: bytes(raw) for name, raw in members.items() if name not in _KNOWN and name not in _IGNORED}
+    """What this version does not know, and ``user``, which has a successor; with it, if both were said."""
+    extras: dict[str, bytes] = {}
+    if not isinstance(found, KnownBody):
+        extras = {name: bytes(raw) for name, raw in decode_members(body).items() if name not in _KNOWN}
     if given(found.user):
         extras["user"] = bytes(found.user)
+        if given(found.safety_identifier):
+            extras["safety_identifier"] = bytes(found.safety_identifier)
     return extras
 
 

@@ -36,6 +36,7 @@ _CHOICE_TYPES: Final = {
     "image_gen": "image_generation",
     "file_search": "file_search",
 }
+_decode_known = msgspec.json.Decoder(wire.KnownTool).decode
 _OWN_MEMBERS: Final = frozenset(
     {"type", "name", "description", "parameters", "strict", "format", "tools", "defer_loading", "cache_control"}
 )
@@ -54,15 +55,24 @@ def read_tools(raw: msgspec.Raw, more: Iterable[msgspec.Raw], ctx: Context, *, n
         raise MalformedRequest("tools: expected a list", param="tools")
     tools: list[Tool] = []
     for source in (raw, *more):
-        for place, (found, span) in enumerate(wire.read_list(ToolDef, source)):
-            tools.extend(_tool(found, span, f"tools[{place}]", ctx, native=native))
+        for place, span in enumerate(wire.spans(source)):
+            found = _definition(span)
+            if found is not None:
+                tools.extend(_tool(found, span, f"tools[{place}]", ctx, native=native))
     return merge_tools(tools)
+
+
+def _definition(span: msgspec.Raw) -> ToolDef | None:
+    try:
+        return _decode_known(span)
+    except (ValueError, RecursionError):
+        return wire.read(ToolDef, span)
 
 
 def _tool(found: ToolDef, span: msgspec.Raw, path: str, ctx: Context, *, native: bool) -> list[Tool]:
     kind = found.type or "function"
     if kind == "namespace":
-        inner = wire.read_list(ToolDef, found.tools)
+        inner = [(child, span) for span in wire.spans(found.tools) if (child := _definition(span)) is not None]
         children = [_client_tool(child, child_span, path, native=native) for child, child_span in inner]
         return [_within(child, found) for child in children if child is not None]
     if kind in ("function", "custom"):
@@ -95,7 +105,7 @@ def _client_tool(found: ToolDef, span: msgspec.Raw, path: str, *, native: bool) 
         tool.grammar = raw_of(found.format)
     else:
         tool.schema = raw_of(found.parameters)
-    if native:
+    if native and not isinstance(found, wire.KnownTool):
         tool.extras = {name: bytes(raw) for name, raw in _members(span).items() if name not in _OWN_MEMBERS}
     return tool
 

@@ -34,6 +34,7 @@ class Part(Wire):
     filename: str | None = None
     annotations: list[msgspec.Raw] | None = None
     cache_control: msgspec.Raw = ABSENT
+    prompt_cache_breakpoint: msgspec.Raw = ABSENT
 
 
 class Item(Wire):
@@ -89,6 +90,11 @@ class Body(Wire):
     truncation: msgspec.Raw = ABSENT
     context_management: msgspec.Raw = ABSENT
     prompt: msgspec.Raw = ABSENT
+    stream_options: msgspec.Raw = ABSENT
+
+
+class KnownBody(Body, forbid_unknown_fields=True):
+    """A request without any member that this version does not know: nearly all of them."""
 
 
 class ToolDef(Wire):
@@ -104,9 +110,10 @@ class ToolDef(Wire):
     defer_loading: bool | None = None
     external_web_access: bool | None = None
     cache_control: msgspec.Raw = ABSENT
-    allowed_callers: msgspec.Raw = ABSENT
-    output_schema: msgspec.Raw = ABSENT
-    input_examples: msgspec.Raw = ABSENT
+
+
+class KnownTool(ToolDef, forbid_unknown_fields=True):
+    """A definition without any member that this version does not know."""
 
 
 class Choice(Wire):
@@ -190,6 +197,7 @@ _DECODERS: Final[dict[type[Wire], msgspec.json.Decoder[Any]]] = {}
 _HINTS: Final[dict[type[Wire], dict[str, Any]]] = {}
 _LISTS: Final[dict[tuple[type[Wire], str], type[Wire]]] = {
     (Body, "input"): Item,
+    (KnownBody, "input"): Item,
     (Item, "content"): Part,
     (Item, "summary"): Part,
     (Item, "output"): Part,
@@ -277,6 +285,8 @@ def given(raw: msgspec.Raw) -> bool:
 
 def raw_of(raw: msgspec.Raw) -> bytes:
     """The JSON text of a member; `NO_RAW` when it is absent or null."""
+    if raw is ABSENT:
+        return NO_RAW
     return bytes(raw) if given(raw) else NO_RAW
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import anthropic
@@ -148,17 +149,24 @@ def frames(data: bytes) -> list[Any]:
     return found
 
 
-def sdk_message(data: bytes) -> Any:
-    """What the vendor's own streaming helper adds *data* up to."""
+_served: list[bytes] = []
+
+
+@cache
+def _client() -> anthropic.Anthropic:
+    """One client for all tests, because its making is slow; it holds no connection."""
 
     def handler(_: httpx2.Request) -> httpx2.Response:
-        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=data)
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=_served[-1])
 
-    with (
-        httpx2.Client(transport=httpx2.MockTransport(handler)) as http,
-        anthropic.Anthropic(api_key="none", http_client=http, max_retries=0) as client,
-        client.messages.stream(
-            model="client-name", max_tokens=10, messages=[{"role": "user", "content": "hi"}]
-        ) as stream,
-    ):
+    http = httpx2.Client(transport=httpx2.MockTransport(handler))
+    return anthropic.Anthropic(api_key="none", http_client=http, max_retries=0)
+
+
+def sdk_message(data: bytes) -> Any:
+    """What the vendor's own streaming helper adds *data* up to."""
+    _served[:] = [data]
+    with _client().messages.stream(
+        model="client-name", max_tokens=10, messages=[{"role": "user", "content": "hi"}]
+    ) as stream:
         return stream.get_final_message()

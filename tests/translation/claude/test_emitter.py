@@ -255,9 +255,9 @@ def test_too_much_waiting_is_the_upstreams_error(monkeypatch: pytest.MonkeyPatch
     emitter = SPOKE.open_emitter(context())
     for event in (START, Open(b=0, kind=BlockKind.REASONING), Delta(b=0, s="a"), Open(b=1, kind=BlockKind.TEXT)):
         emitter.feed(event)
-    emitter.feed(Delta(b=1, s="x" * 1000))
+    emitter.feed(Delta(b=1, s="x" * 900))
     with pytest.raises(UpstreamProtocolError):
-        emitter.feed(Delta(b=1, s="x"))
+        emitter.feed(Delta(b=1, s="x" * 100))
 
 
 def test_what_was_written_waits_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:

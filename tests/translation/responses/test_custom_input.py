@@ -1,6 +1,7 @@
 """Free text out of a JSON object, as it comes (translation 2.6, 4.8)."""
 
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -57,6 +58,6 @@ def test_any_text_comes_back(text: str, ascii_only: bool, cuts: list[int]) -> No
     text = text.encode("utf-8", "replace").decode()
     wrapped = json.dumps({"input": text}, ensure_ascii=ascii_only)
     places = [0, *sorted(min(cut, len(wrapped)) for cut in cuts), len(wrapped)]
-    given_out, whole = unwrap(*(wrapped[start:end] for start, end in zip(places, places[1:], strict=False)))
+    given_out, whole = unwrap(*(wrapped[start:end] for start, end in pairwise(places)))
     assert whole == text
     assert "".join(given_out) == text

@@ -111,7 +111,10 @@ def result(call_id: str = "c1", *parts: Text | Media, **members: Any) -> Turn:
 
 def test_the_agent_request_of_appendix_b() -> None:
     """What Claude Code's request becomes, member by member."""
-    schema = b'{"type":"object","properties":{"path":{"type":"string","minLength":1}},"required":["path"],"additionalProperties":false}'
+    schema = (
+        b'{"type":"object","properties":{"path":{"type":"string","minLength":1}},'
+        b'"required":["path"],"additionalProperties":false}'
+    )
     request = new_request(
         system=[SysBlock(text="You are a coder.", cache=b'{"type":"ephemeral"}')],
         turns=[
@@ -210,7 +213,13 @@ def test_billing_header_is_for_claude_only() -> None:
 def test_order_of_an_assistants_parts_is_kept() -> None:
     """2.3: text after a call is legal here."""
     items = items_of(USER, assistant(Text(text="a"), call(), Text(text="b")), result("c1", Text(text="r")))
-    assert [item["type"] for item in items] == ["message", "message", "function_call", "message", "function_call_output"]
+    assert [item["type"] for item in items] == [
+        "message",
+        "message",
+        "function_call",
+        "message",
+        "function_call_output",
+    ]
 
 
 def test_own_reasoning_goes_back_and_foreign_does_not() -> None:
@@ -396,7 +405,9 @@ def test_compacted_history_of_others() -> None:
 def test_unknown_parts_of_others_are_lost_aloud() -> None:
     """0.3."""
     ctx = make_ctx(CLAUDE)
-    items = items_of(Turn(role=Role.USER, parts=[Text(text="hi"), Native(origin="claude", raw=b'{"type":"x"}')]), ctx=ctx)
+    items = items_of(
+        Turn(role=Role.USER, parts=[Text(text="hi"), Native(origin="claude", raw=b'{"type":"x"}')]), ctx=ctx
+    )
     assert items == [SAID_HI]
     assert [loss.path for loss in ctx.losses] == ["messages[0]"]
 
@@ -458,7 +469,10 @@ def test_state_is_asked_for_when_the_model_reasons(cap: Capability, intent: Reas
     ("output", "expected"),
     [
         (OutputSpec(), None),
-        (OutputSpec(kind=OutputKind.JSON_OBJECT, verbosity="low"), {"format": {"type": "json_object"}, "verbosity": "low"}),
+        (
+            OutputSpec(kind=OutputKind.JSON_OBJECT, verbosity="low"),
+            {"format": {"type": "json_object"}, "verbosity": "low"},
+        ),
         (
             OutputSpec(kind=OutputKind.JSON_SCHEMA, schema=b'{"title":"My Answer!","type":"object"}'),
             {
@@ -471,7 +485,9 @@ def test_state_is_asked_for_when_the_model_reasons(cap: Capability, intent: Reas
             },
         ),
         (
-            OutputSpec(kind=OutputKind.JSON_SCHEMA, name="n", description="d", schema=b'{"type":"object"}', strict=True),
+            OutputSpec(
+                kind=OutputKind.JSON_SCHEMA, name="n", description="d", schema=b'{"type":"object"}', strict=True
+            ),
             {
                 "format": {
                     "type": "json_schema",
@@ -722,7 +738,9 @@ def test_codex_without_tools_and_with_its_own_clients_members() -> None:
         "max_output_tokens": 9,
     }
     found = through(body, codex_ctx(RESPONSES))
-    assert not {"user", "parallel_tool_calls", "tool_choice", "prompt_cache_retention", "max_output_tokens"} & set(found)
+    assert not {"user", "parallel_tool_calls", "tool_choice", "prompt_cache_retention", "max_output_tokens"} & set(
+        found
+    )
     assert found["input"] == [
         {"type": "message", "role": "developer", "content": [{"type": "input_text", "text": "I"}]},
         SAID_HI,
@@ -754,7 +772,13 @@ def test_namespaces_come_back_together() -> None:
             "name": "git",
             "description": "G",
             "tools": [
-                {"type": "function", "name": "log", "description": "l", "parameters": {"type": "object"}, "strict": False},
+                {
+                    "type": "function",
+                    "name": "log",
+                    "description": "l",
+                    "parameters": {"type": "object"},
+                    "strict": False,
+                },
                 {"type": "custom", "name": "raw"},
             ],
         },
@@ -765,6 +789,32 @@ def test_namespaces_come_back_together() -> None:
     found = through({"input": [{"role": "user", "content": "x"}, history, output], "tools": tools})
     assert found["tools"] == tools
     assert found["input"][1] == history
+
+
+def test_stored_reasoning_needs_no_state_of_its_own() -> None:
+    """2.10: an id without encrypted content is known to a provider that stores, and a 404 for one that does not."""
+    item = {"type": "reasoning", "id": "rs_1", "summary": []}
+    after = {"type": "message", "role": "assistant", "content": "x"}
+    assert through({"input": [{"role": "user", "content": "hi"}, item, after]})["input"][1] == item
+    stateless = through({"input": [{"role": "user", "content": "hi"}, item, after], "store": False})
+    assert [found["type"] for found in stateless["input"]] == ["message", "message"]
+
+
+def test_cache_breakpoints_stay_with_their_part() -> None:
+    """2.13: for OpenAI only, and not for codex."""
+    part = {"type": "input_text", "text": "hi", "prompt_cache_breakpoint": {"mode": "explicit"}}
+    body = {"input": [{"type": "message", "role": "user", "content": [part]}]}
+    assert through(body)["input"] == body["input"]
+    ctx = codex_ctx(RESPONSES)
+    assert through(body, ctx)["input"] == [SAID_HI]
+    assert [loss.path for loss in ctx.losses] == ["input[0].content[0].prompt_cache_breakpoint"]
+
+
+def test_choices_that_only_the_vendor_knows_pass() -> None:
+    """Its own affair."""
+    choice = {"type": "programmatic_tool_calling"}
+    tools = [{"type": "programmatic_tool_calling"}]
+    assert through({"input": "hi", "tools": tools, "tool_choice": choice})["tool_choice"] == choice
 
 
 def test_the_parsers_losses_stay_with_the_exchange() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from cpa.errors import UpstreamProtocolError
 from cpa.translation.context import Names, TranslationSettings
 from cpa.translation.ir import (
     Ann,
@@ -32,6 +33,7 @@ from cpa.translation.ir import (
     Usage,
 )
 from cpa.translation.responses import END_MARK, SPOKE
+from cpa.translation.responses.emitter import Emitter
 from cpa.translation.signatures import unwrap
 from tests.translation.responses.support import (
     CLAUDE,
@@ -270,9 +272,7 @@ def test_call_without_arguments_is_an_empty_object() -> None:
 
 def test_missing_and_repeated_call_ids() -> None:
     """2.8: made up at random; the client's accumulator knows calls by their id alone."""
-    events = answer(
-        [Open(b=0, kind=TOOL, meta=Meta(name="f")), Close(b=0)], tool(1, call_id="c"), tool(2, call_id="c")
-    )
+    events = answer([Open(b=0, kind=TOOL, meta=Meta(name="f")), Close(b=0)], tool(1, call_id="c"), tool(2, call_id="c"))
     check(events)
     ids = [item["call_id"] for item in output(events)]
     assert ids[0] == "call_made"
@@ -424,7 +424,12 @@ def test_redacted_thinking_survives_the_client() -> None:
 def test_signature_of_a_call_stands_before_it() -> None:
     """2.10: an item that shows nothing, which on the way back gives it to the call."""
     sig = Sig(provenance=Provenance.GEMINI, kind=SigKind.PART, data="Q0FGRQ==")
-    block = [Open(b=0, kind=TOOL, meta=Meta(call_id="c", name="f")), SigEvent(b=0, sig=sig), Delta(b=0, s="{}"), Close(b=0)]
+    block = [
+        Open(b=0, kind=TOOL, meta=Meta(call_id="c", name="f")),
+        SigEvent(b=0, sig=sig),
+        Delta(b=0, s="{}"),
+        Close(b=0),
+    ]
     events = answer(block, ctx=carrying(GEMINI), reason=StopReason.TOOL_USE)
     check(events)
     carrier, call = output(events)
@@ -671,6 +676,31 @@ def test_error_after_the_start_fails_the_response() -> None:
     ]
     assert response["output"][2]["content"][0]["text"] == "hal"
     assert kinds(events).count("output_item.done") == 2
+
+
+def test_blocks_that_failed_are_not_closed_on_the_wire() -> None:
+    """The normalizer closes them for those who need it."""
+    events = [START, Open(b=0, kind=TEXT), Delta(b=0, s="hal"), Close(b=0, incomplete=True, failed=True)]
+    found = decoded(write([*events, Err(status=502, message="cut")]))
+    assert kinds(found)[-2:] == ["output_text.delta", "failed"]
+    assert output(found)[0]["status"] == "incomplete"
+
+
+def test_number_of_an_error_that_others_write() -> None:
+    """One stream, one count."""
+    emitter = SPOKE.open_emitter(make_ctx(provider=CLAUDE))
+    assert isinstance(emitter, Emitter)
+    assert emitter.next_sequence == 0
+    emitter.feed(START)
+    assert emitter.next_sequence == 2
+
+
+@pytest.mark.parametrize("events", [[START], [START, Err(status=529, message="busy", code="overloaded")]])
+def test_whole_answers_end_well_or_are_the_providers_fault(events: list[IREvent]) -> None:
+    """Never half an answer that looks whole."""
+    with pytest.raises(UpstreamProtocolError) as caught:
+        SPOKE.emit_full(events, make_ctx(provider=CLAUDE))
+    assert caught.value.http_status == (529 if len(events) > 1 else 502)
 
 
 def test_error_before_the_start() -> None:

@@ -78,7 +78,9 @@ def test_leading_operator_text_is_system_text_in_order() -> None:
 
 def test_instructions_may_be_items() -> None:
     """The vendor's type has both forms."""
-    request = parse({"instructions": [{"role": "system", "content": [{"type": "input_text", "text": "a"}]}], "input": ""})
+    request = parse(
+        {"instructions": [{"role": "system", "content": [{"type": "input_text", "text": "a"}]}], "input": ""}
+    )
     assert [block.text for block in request.system] == ["a"]
 
 
@@ -221,7 +223,12 @@ def test_unknown_items_and_parts_stay_for_the_own_family() -> None:
 
 def test_steps_of_server_tools() -> None:
     """2.8 and 2.16: calls in the model's turn, what the client reports in a user's."""
-    search = {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "q"}}
+    search = {
+        "type": "web_search_call",
+        "id": "ws_1",
+        "status": "completed",
+        "action": {"type": "search", "query": "q"},
+    }
     shell = {"type": "shell_call", "call_id": "s1", "action": {"commands": ["ls"]}}
     output = {"type": "shell_call_output", "call_id": "s1", "output": []}
     turns = turns_of(search, shell, output)
@@ -237,7 +244,13 @@ def test_steps_of_server_tools() -> None:
 
 def test_generated_image_is_shown_by_the_user_to_models_of_others() -> None:
     """2.16; to its own family it stays an item."""
-    item = {"type": "image_generation_call", "id": "ig_1", "status": "completed", "result": "iVBOR", "output_format": "webp"}
+    item = {
+        "type": "image_generation_call",
+        "id": "ig_1",
+        "status": "completed",
+        "result": "iVBOR",
+        "output_format": "webp",
+    }
     (turn,) = turns_of(item)
     assert turn.role is Role.USER
     assert turn.parts[-1] == Media(media=MediaKind.IMAGE, mime="image/webp", b64="iVBOR")
@@ -312,7 +325,10 @@ class Store:
     def items(self, response_id: str) -> list[bytes] | None:
         if response_id != "resp_1":
             return None
-        return [b'{"role":"user","content":"first"}', b'{"type":"function_call","call_id":"c","name":"f","arguments":"{}"}']
+        return [
+            b'{"role":"user","content":"first"}',
+            b'{"type":"function_call","call_id":"c","name":"f","arguments":"{}"}',
+        ]
 
     def item(self, item_id: str) -> bytes | None:
         return b'{"role":"assistant","content":"kept"}' if item_id == "msg_1" else None
@@ -321,7 +337,10 @@ class Store:
 @pytest.mark.parametrize("provider", [CHAT, CLAUDE, GEMINI, CODEX])
 def test_previous_response_is_found_or_refused(provider: Any) -> None:
     """Case 105: history is never lost in silence; the codex dialect has no such member either."""
-    body = {"previous_response_id": "resp_1", "input": [{"type": "function_call_output", "call_id": "c", "output": "x"}]}
+    body = {
+        "previous_response_id": "resp_1",
+        "input": [{"type": "function_call_output", "call_id": "c", "output": "x"}],
+    }
     ctx = make_ctx(provider=provider, responses=Store())
     request = parse(body, ctx)
     assert [turn.role for turn in request.turns] == [Role.USER, Role.ASSISTANT, Role.USER]
@@ -446,7 +465,11 @@ def test_tools_of_all_places() -> None:
     request = parse(
         {
             "input": [
-                {"type": "additional_tools", "role": "developer", "tools": [{"type": "function", "name": "a", "description": "2"}]},
+                {
+                    "type": "additional_tools",
+                    "role": "developer",
+                    "tools": [{"type": "function", "name": "a", "description": "2"}],
+                },
                 {"type": "additional_tools", "role": "developer", "tools": [{"type": "function", "name": "late"}]},
                 {"role": "user", "content": "hi"},
             ],
@@ -454,12 +477,19 @@ def test_tools_of_all_places() -> None:
                 {"type": "function", "name": "a", "description": "1", "parameters": {"type": "object"}, "strict": True},
                 {"type": "custom", "name": "edit", "format": {"type": "text"}},
                 {"type": "function", "name": "edit"},
-                {"type": "custom", "name": "apply_patch", "format": {"type": "grammar", "syntax": "lark", "definition": "s"}},
+                {
+                    "type": "custom",
+                    "name": "apply_patch",
+                    "format": {"type": "grammar", "syntax": "lark", "definition": "s"},
+                },
                 {
                     "type": "namespace",
                     "name": "git",
                     "description": "G",
-                    "tools": [{"type": "function", "name": "log", "parameters": None}, {"type": "custom", "name": "raw"}],
+                    "tools": [
+                        {"type": "function", "name": "log", "parameters": None},
+                        {"type": "custom", "name": "raw"},
+                    ],
                 },
                 {"type": "web_search_preview"},
             ],
@@ -559,7 +589,9 @@ def test_wrong_types_name_the_member(body: dict[str, Any], param: str) -> None:
     assert caught.value.param == param
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'"x"', b"null", b"\xff\xfe", b"[" * 100_000, b'{"input":' + b"[" * 5000])
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{", b'"x"', b"null", b"\xff\xfe", b"[" * 100_000, b'{"input":' + b"[" * 5000]
+)
 def test_what_is_no_json_object_is_malformed(body: bytes) -> None:
     """Never any other error."""
     with pytest.raises(MalformedRequest):
