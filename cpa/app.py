@@ -31,6 +31,7 @@ from cpa.observability.redact import KnownSecrets
 from cpa.observability.request_log import RequestLogs, RequestLogSettings, open_request_logs
 from cpa.observability.sink import FileDestination, LogSink, StreamDestination, log_directory, open_sink
 from cpa.pipeline.completions import Completions, open_completions
+from cpa.pipeline.payload import payload_of
 from cpa.pipeline.plan import Plan
 from cpa.pipeline.runner import Services
 from cpa.pipeline.stage import Registration, StageKind
@@ -209,6 +210,7 @@ class RuntimeBuilder:
             by_provider,
             plugin_models=accounts.models,
             excluded_by_provider=config.oauth_excluded_models,
+            aliases_by_provider=config.oauth_model_alias,
             force_prefix=config.force_model_prefix,
             created_unix=int(time()),
         )
@@ -235,6 +237,9 @@ class RuntimeBuilder:
                 ),
                 accounts=self.accounts,
                 direct=self.plugins.direct(),
+                payload=payload_of(config),
+                thinking_of=models.thinking,
+                answer_name=models.answer_name,
             ),
         )
 

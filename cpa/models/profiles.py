@@ -10,6 +10,7 @@ import msgspec
 
 from cpa.config.schema import ThinkingSpec
 from cpa.formats.names import Format
+from cpa.models.aliases import entry_of
 from cpa.models.registry import excluded
 from cpa.translation.profile import Capability, CapabilityKind, ModelProfile, SamplingRule, default_profile
 from cpa.types import Candidate
@@ -23,7 +24,7 @@ def profile_of(candidate: Candidate, provider: Format) -> ModelProfile:
     credential = candidate.credential
     profile = known_profile(candidate.model, provider)
     vendor = credential.provider in VENDOR_KEYS and not credential.base_url
-    entry = next((entry for entry in credential.models if entry.name == candidate.model), None)
+    entry = entry_of(credential, candidate.model)
     if entry is not None and entry.thinking is not None:
         profile = attrs.evolve(profile, reasoning=capability(entry.thinking))
     compatible = entry is not None and entry.is_compat

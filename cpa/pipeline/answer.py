@@ -11,6 +11,7 @@ from cpa.formats.names import Format
 from cpa.formats.redaction import hide
 from cpa.formats.streams import StreamReader
 from cpa.pipeline.exchange import Event, Exchange
+from cpa.pipeline.payload import force_model_events
 from cpa.pipeline.stream import ChunkStages
 from cpa.types import AttemptAccount, UpstreamAnswer
 
@@ -60,6 +61,7 @@ class AnswerStream:
         translated: bool,
         credential: Credential,
         account: AttemptAccount | None,
+        forced_model: str = "",
     ) -> None:
         self._answer = answer
         self._chunks = answer.chunks()
@@ -69,6 +71,7 @@ class AnswerStream:
         self._translated = translated
         self._credential = credential
         self._account = account
+        self._forced_model = forced_model
         self._first = b""
         self._ended = False
         self.reader = reader
@@ -155,6 +158,11 @@ class AnswerStream:
         return block
 
     async def _through(self, block: bytes) -> bytes:
+        """What the client gets of *block*: after the chunk stages, and under the name that answers shall carry."""
+        block = await self._staged(block)
+        return force_model_events(block, self._forced_model) if self._forced_model else block
+
+    async def _staged(self, block: bytes) -> bytes:
         """*block* after the chunk stages, with the client's end mark where they own it."""
         if self._stages is None:
             return block

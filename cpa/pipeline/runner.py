@@ -5,7 +5,7 @@ connection is open, and leaving it, however, closes that connection, settles the
 task in here; a cancelled caller cancels whatever is being awaited.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Protocol
@@ -39,6 +39,7 @@ from cpa.formats.thinking import Thinking, split_suffix
 from cpa.pipeline.answer import JSON_HEADERS, Answer, AnswerStream
 from cpa.pipeline.dispatch import ask, first_body, fold_body
 from cpa.pipeline.exchange import OUTCOMES, Event, Exchange, ModelRequest, State
+from cpa.pipeline.payload import Payload, force_model
 from cpa.pipeline.plan import Plan
 from cpa.pipeline.rules import (
     COMPLETION_STATUS,
@@ -129,6 +130,17 @@ class CompletionSink(Protocol):
         ...
 
 
+def suffix_wish(candidate: Candidate, model: str) -> Thinking | None:
+    """A `Services.thinking_of` that knows no configured names."""
+    split = split_suffix(model)
+    return None if split is None else split[1]
+
+
+def no_forced_name(candidate: Candidate, model: str) -> str:
+    """A `Services.answer_name` that knows no configured names."""
+    return ""
+
+
 @attrs.frozen(kw_only=True)
 class Services:
     """All that an execution needs; one immutable snapshot per configuration, kept by the executions it started.
@@ -139,6 +151,9 @@ class Services:
       nested_depth: executions inside one another; deeper ones are a loop.
       translation: what translating needs.
       accounts: told of every attempt that generates something.
+      payload: the operator's rules for bodies that go to native providers.
+      thinking_of: what names say of reasoning when a candidate serves the model of that name.
+      answer_name: how answers of a candidate call the model of that name; empty = as the provider does.
       direct: plugins whose executor a router may choose, each with what it runs on: no credential.
     """
 
@@ -152,6 +167,9 @@ class Services:
     translation: TranslationServices = attrs.field(factory=TranslationServices)
     accounts: Accounts | None = None
     direct: Mapping[PluginId, Candidate] = attrs.field(factory=dict)
+    payload: Payload = attrs.field(factory=Payload)
+    thinking_of: Callable[[Candidate, str], Thinking | None] = suffix_wish
+    answer_name: Callable[[Candidate, str], str] = no_forced_name
 
 
 @attrs.frozen(kw_only=True)
@@ -189,7 +207,7 @@ async def open_answer(
     run = Run(request=request, services=services, observer=observer, wire_log=wire_log)
     candidates = await run.route()
     run.exchange.advance(Event.START)
-    run.describe()
+    run.describe(candidates[0])
     try:
         async with AsyncExitStack() as stack:
             await run.intercept_before()
@@ -273,33 +291,22 @@ class Run:
             log.warning(
                 "route.invalid", plugin_id=entry.plugin_id, target_kind=result.target_kind, target=result.target
             )
-        return self._resolve()
+        return models.resolve(request.model)
 
-    def _resolve(self) -> tuple[Candidate, ...]:
-        """By the model's name; a suffix like ``(high)`` is a wish where somebody is there to fulfil it (proxy 2.5)."""
-        resolve, name = self.services.models.resolve, self.request.model
-        try:
-            return resolve(name)
-        except UnknownModel:
-            split = split_suffix(name)
-            if split is None:
-                raise
-            base, thinking = split
-        candidates = tuple(c for c in resolve(base) if self.plan.thinking(c.provider) is not None)
-        if not candidates:
-            raise UnknownModel(name)
-        self.thinking = thinking
-        return candidates
+    def _wish(self, candidate: Candidate) -> Thinking | None:
+        """What the client, or the operator on its behalf, wants of reasoning: names count more than bodies (2.5)."""
+        return self.services.thinking_of(candidate, self.model) or self.thinking
 
-    def describe(self) -> None:
-        """Add what plugins may know of a routed request to its metadata (plugin-abi 6.11)."""
+    def describe(self, first: Candidate) -> None:
+        """Tell the metadata what plugins may know of a routed request (plugin-abi 6.11). *first*: of its candidates."""
         if self.plan.empty:
             return
         facts = request_facts(self.request.format, self.request.body)
-        self.thinking = self.thinking or facts.thinking
+        self.thinking = facts.thinking
         known: JsonObject = {"service_tier": facts.service_tier, "generate": facts.generate}
-        if self.thinking is not None:
-            known["reasoning_effort"] = self.thinking.effort
+        wish = self._wish(first)
+        if wish is not None:
+            known["reasoning_effort"] = wish.effort
         self.execution = attrs.evolve(self.execution, metadata=self.execution.metadata | known)
 
     def _routed(self, result: RouteResult, router: PluginId) -> tuple[Candidate, ...]:
@@ -359,9 +366,13 @@ class Run:
         Raises: the last provider's error when no candidate is left or the fault lies in the request.
         """
         left = self._routable(candidates)
+        pool: list[Candidate] = []
         while True:
-            candidate = left[0] if left[0].credential.anonymous else await self._pick(left)
+            # The next model of a pool is tried before its credential is given up (proxy 2.4).
+            chosen = pool or left
+            candidate = chosen[0] if pool or left[0].credential.anonymous else await self._pick(left)
             left.remove(candidate)
+            pool = [other for other in left if other.credential is candidate.credential]
             self.exchange.advance(Event.ATTEMPT)
             self._select(candidate.credential)
             if self.observer is not None:
@@ -589,35 +600,62 @@ class Run:
                 entries, model=candidate.model, to_format=wire.input, headers=headers, body=body
             )
         services = self.services.translation
-        asked = request_context(self.request, candidate, wire, services)
+        named = self.services.thinking_of(candidate, self.model)
+        asked = request_context(self.request, candidate, wire, services, thinking=named)
         pieces = await self._translate(wire, candidate.model, body, asked)
         answer = answer_context(self.request, candidate, wire, services, asked=asked, body=body)
         if asked is not None and asked.losses:
             log.debug("translation.loss", request_id=self.execution.request_id, losses=[str(x) for x in asked.losses])
+        thought = await self._think(wire, candidate, pieces)
         return Prepared(
             candidate=candidate,
             wire=wire,
             headers=headers,
             original=body,
-            body=await self._think(wire, candidate, pieces),
+            body=self._ruled(wire, candidate, pieces, thought),
             asked=asked,
             answer=answer,
         )
 
     async def _think(self, wire: Wire, candidate: Candidate, pieces: tuple[bytes, ...]) -> tuple[bytes, ...]:
         """The body with the client's thinking setting, for providers that plugins play."""
-        entry = None if wire.native or self.thinking is None else self.plan.thinking(candidate.provider)
-        if entry is None or self.thinking is None:
+        wish = self._wish(candidate)
+        entry = None if wire.native or wish is None else self.plan.thinking(candidate.provider)
+        if entry is None or wish is None:
             return pieces
         call = ThinkingCall(
             execution=self.execution,
             provider=candidate.provider,
             model=candidate.model,
-            thinking=self.thinking,
+            thinking=wish,
             body=b"".join(pieces),
         )
         body: bytes | None = await ask(entry, call, self.trace)
         return (body,) if body else pieces
+
+    def _ruled(
+        self, wire: Wire, candidate: Candidate, pieces: tuple[bytes, ...], thought: tuple[bytes, ...]
+    ) -> tuple[bytes, ...]:
+        """The body after the operator's payload rules (proxy 2.8). Raises: MalformedRequest.
+
+        Args:
+          pieces, thought: as translated, and with the thinking setting.
+        """
+        if not (self.services.payload and wire.native and self.request.operation is Operation.GENERATE):
+            return thought
+        split = split_suffix(self.request.model)
+        chosen = self.services.payload.select(
+            upstream_model=candidate.model,
+            requested_model=self.request.model if split is None else split[0],
+            requested_full=self.request.model,
+            protocol=wire.input,
+            client_protocol=self.request.format,
+            headers=self.request.headers,
+        )
+        if chosen is None:
+            return thought
+        body = b"".join(thought)
+        return (chosen.apply(body, original=body if thought is pieces else b"".join(pieces)),)
 
     async def _translate(self, wire: Wire, model: str, body: bytes, asked: Context | None) -> tuple[bytes, ...]:
         """plugin-abi 6.3. Bytes stay bytes: only the model's name is spliced, and only if it differs."""
@@ -695,6 +733,9 @@ class Run:
                 if result is not None:
                     current = http.merge(current, clear=result.clear_headers, replace=result.headers)
                     body = result.body or body
+        forced = self.services.answer_name(prepared.candidate, self.model)
+        if forced:
+            body = force_model(body, forced)
         self.exchange.advance(Event.COMMIT)
         self.exchange.advance(Event.SUCCEED)
         return self._answer(prepared, upstream_headers, current, body=body)
@@ -719,6 +760,7 @@ class Run:
             translated=prepared.answer is not None,
             account=account,
             credential=prepared.candidate.credential,
+            forced_model=self.services.answer_name(prepared.candidate, self.model),
         )
         await stream.prefetch()
         self.exchange.advance(Event.COMMIT)

@@ -6,7 +6,8 @@ from contextlib import suppress
 import attrs
 
 from cpa.errors import RequestError
-from cpa.formats.names import Format, translates
+from cpa.formats.names import SAME_WIRE, Format, translates
+from cpa.formats.thinking import Thinking, split_suffix
 from cpa.pipeline.exchange import ModelRequest
 from cpa.translation.context import Context, Signatures, StoredResponses, TranslationSettings
 from cpa.translation.counting import estimate, unwrap_count_request
@@ -39,12 +40,22 @@ class TranslationServices:
 
 
 def request_context(
-    request: ModelRequest, candidate: Candidate, wire: Wire, services: TranslationServices
+    request: ModelRequest,
+    candidate: Candidate,
+    wire: Wire,
+    services: TranslationServices,
+    *,
+    thinking: Thinking | None,
 ) -> Context | None:
-    """What translates *request* for *candidate*; None where its bytes will do, or nothing but a plugin can."""
-    if not translates(request.format, wire.input):
+    """What translates *request* for *candidate*; None where its bytes will do, or nothing but a plugin can.
+
+    Args:
+      thinking: what the model's name asks for. Native providers get it in the body, which is written anew then.
+    """
+    asked_by_name = thinking is not None and wire.native and (request.format, wire.input) in SAME_WIRE
+    if not asked_by_name and not translates(request.format, wire.input):
         return None
-    return _context(request, candidate, Format(wire.input), services)
+    return attrs.evolve(_context(request, candidate, Format(wire.input), services), thinking=thinking)
 
 
 def answer_context(
@@ -59,7 +70,7 @@ def answer_context(
     """What translates the answer, likewise. *asked*: what has translated the request; *body*: the client's."""
     if not translates(request.answer_format, wire.output):
         return None
-    if asked is not None:
+    if asked is not None and asked.provider == wire.input:
         return attrs.evolve(asked, client=request.answer_format, provider=Format(wire.output))
     made = _context(request, candidate, Format(wire.output), services)
     # Answers repeat, and map back, what the request said; one that cannot be read has nothing to repeat.
@@ -83,7 +94,7 @@ def _context(request: ModelRequest, candidate: Candidate, provider: Format, serv
     return Context(
         client=request.format,
         provider=provider,
-        client_model=request.model,
+        client_model=split[0] if (split := split_suffix(request.model)) else request.model,
         model=candidate.model,
         stream=request.stream,
         profile=services.profile_of(candidate, provider),

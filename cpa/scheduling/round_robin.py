@@ -18,8 +18,8 @@ class RoundRobin:
 
     A cursor is the id picked last, not a number: candidates come and go, and the turn goes on where it was.
 
-    A plugin may ask for ``fill-first`` in its place: the first by id, again and again. Cooldowns and affinity arrive with
-    the credentials part.
+    A plugin may ask for ``fill-first`` in its place: the first by id, again and again. Cooldowns and affinity arrive
+    with the credentials part.
     """
 
     def __init__(self) -> None:

@@ -9,6 +9,7 @@ from typing import Protocol
 import attrs
 
 from cpa.formats.names import Format
+from cpa.formats.thinking import Thinking
 from cpa.translation.ir import IRRequest, Raw, Sig
 from cpa.translation.loss import Loss, LossKind
 from cpa.translation.profile import ModelProfile
@@ -102,6 +103,7 @@ class Context:
     Attributes:
       client, provider: who speaks what; *provider* is `Format.CODEX` for that dialect.
       client_model: as the client wrote it, without a suffix; what answers are called by. *model*: the provider's id.
+      thinking: what the model's name asks for in the way of reasoning, which beats the body.
       request: as parsed; None until then.
       echo: members of a Responses request that its answer repeats.
       client_body: the request, where its answer may have to be remembered with it.
@@ -117,6 +119,7 @@ class Context:
     settings: TranslationSettings = attrs.field(factory=TranslationSettings)
     signatures: Signatures | None = None
     responses: StoredResponses | None = None
+    thinking: Thinking | None = None
     request: IRRequest | None = None
     names: Names = attrs.field(factory=Names)
     echo: dict[str, Raw] = attrs.field(factory=dict)

@@ -14,6 +14,7 @@ from cpa.translation.filters import StopGuard, open_stop_guard
 from cpa.translation.ir import Close, End, Err, IREvent
 from cpa.translation.loss import StrictLoss
 from cpa.translation.normalizer import Normalizer
+from cpa.translation.reasoning import intent_from_suffix, with_suffix
 from cpa.translation.spoke import Spoke
 
 _PACKAGES: Final = {
@@ -39,6 +40,10 @@ def translate_request(body: bytes, ctx: Context) -> bytes:
     """
     request = spoke(ctx.client).parse_request(body, ctx)
     ctx.request = request
+    if ctx.thinking is not None:
+        wish = intent_from_suffix(str(ctx.thinking.budget) if ctx.thinking.budget else ctx.thinking.effort)
+        if wish is not None:
+            request.reasoning = with_suffix(request.reasoning, wish)
     if ctx.responses is not None and ctx.client is Format.OPENAI_RESPONSE:
         ctx.client_body = body
     if ctx.client is Format.CLAUDE and ctx.stream:

@@ -455,7 +455,6 @@ payload:
         )
         assert [rule.models[0].name for rule in loaded.config.payload.override_raw] == ["b"]
         assert loaded.warnings == (
-            "c.yaml:1: payload: accepted, but has no effect in this version (comes with translation)",
             "c.yaml:4: payload.override-raw[0].params.y: not valid JSON; the whole rule is left out",
         )
 
@@ -463,7 +462,6 @@ payload:
         found = warnings("payload: {filter: [{models: [{protocol: openai}], params: [a]}]}")
         assert found == [
             "c.yaml:1: payload.filter[0].models[0]: an item without name never matches",
-            "c.yaml:1: payload: accepted, but has no effect in this version (comes with translation)",
         ]
 
 

@@ -1,5 +1,6 @@
 """The request path in order, with stages that are plain Python functions."""
 
+import json
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -8,6 +9,8 @@ import attrs
 import pytest
 import trio
 
+from cpa.config.load import parse_config
+from cpa.credentials.from_config import credentials_from_config
 from cpa.credentials.model import Credential
 from cpa.errors import (
     CpaError,
@@ -25,9 +28,11 @@ from cpa.errors import (
 )
 from cpa.formats.names import Format
 from cpa.formats.thinking import OFF, Mode, Thinking
+from cpa.models.registry import ModelRegistry
 from cpa.pipeline.answer import START_HOLD_S
-from cpa.pipeline.completions import open_completions
+from cpa.pipeline.completions import Completions, open_completions
 from cpa.pipeline.exchange import ModelRequest
+from cpa.pipeline.payload import payload_of
 from cpa.pipeline.runner import Services, open_answer
 from cpa.pipeline.stage import (
     CompletionCall,
@@ -42,7 +47,7 @@ from cpa.pipeline.stage import (
     TargetKind,
 )
 from cpa.testing.fakes import FakeAnswer, FakeExecutor, FakeModels, candidate, services
-from cpa.types import Candidate, Operation, PluginId
+from cpa.types import Candidate, Operation, PluginId, UpstreamCall
 from tests.pipeline.support import (
     CHAT,
     DONE,
@@ -649,13 +654,6 @@ async def test_metadata_grows_along_the_way() -> None:
     assert after - before == {("selected_auth_id", "one"), ("selected_auth_index", "index-one")}
 
 
-class Strict(FakeModels):
-    """Knows no name with a suffix."""
-
-    def resolve(self, model: str, *, provider: str = "") -> tuple[Candidate, ...]:
-        return super().resolve("unknown" if "(" in model else model, provider=provider)
-
-
 PLUGIN = FakeExecutor(Format.OPENAI, lambda call: FakeAnswer([b'{"id":"r1"}']), native=False)
 
 
@@ -679,20 +677,75 @@ async def test_thinking_of_a_plugins_provider_is_its_stages_matter(
     calls = len(PLUGIN.calls)
 
     async with open_completions() as completions:
-        made = attrs.evolve(services([], completions, [stage]), models=Strict([candidate(PLUGIN)]))
+        made = attrs.evolve(services([], completions, [stage]), models=FakeModels([candidate(PLUGIN)]))
         async with open_answer(request(model=model, body=body), made):
             pass
     assert [call.thinking for _, call in seen] == ([] if expected is None else [expected])
     assert b"".join(PLUGIN.calls[calls].body) == (body if expected is None else b'{"applied":1}')
 
 
-async def test_a_suffix_that_nobody_fulfils_makes_another_name() -> None:
-    """Until native providers know how to think."""
-    with pytest.RaisesGroup(UnknownModel):
-        async with open_completions() as completions:
-            made = attrs.evolve(services([], completions), models=Strict([candidate(full())]))
-            async with open_answer(request(model="m1(high)"), made):
-                pass
+def by_names(text: str, executor: FakeExecutor, completions: Completions) -> Services:
+    """The services of a configuration in which *executor* serves everybody."""
+    config = parse_config(text, file="t.yaml").config
+    credentials = credentials_from_config(config)
+    models = ModelRegistry(credentials, {credential.provider: executor for credential in credentials})
+    return attrs.evolve(
+        services([], completions),
+        models=models,
+        payload=payload_of(config),
+        thinking_of=models.thinking,
+        answer_name=models.answer_name,
+    )
+
+
+POOL = """
+openai-compatibility:
+  - name: farm
+    base-url: http://farm.test
+    api-key-entries: [{api-key: k1}, {api-key: k2}]
+    models:
+      - {name: one, alias: smart, force-mapping: true}
+      - {name: two, alias: smart}
+payload:
+  default: [{models: [{name: "smart*"}], params: {top_p: 0.5}}]
+  override: [{models: [{name: two, headers: {x-team: blue}}], params: {user: team}}]
+"""
+
+
+async def test_the_next_model_of_a_pool_is_tried_before_its_credential_is_given_up() -> None:
+    """Proxy 2.4. Rules see the model of the attempt."""
+    seen: list[tuple[str, str, bytes]] = []
+
+    def answer(call: UpstreamCall) -> FakeAnswer:
+        seen.append((call.credential.api_key, call.model, b"".join(call.body)))
+        if len(seen) < 4:
+            raise UpstreamStatusError(status=500, headers=(), body=b"{}", provider_format=Format.OPENAI)
+        return FakeAnswer([b'{"id":"r1","model":"two"}'])
+
+    body = b'{"model":"smart(high)","messages":[{"role":"user","content":"hi"}]}'
+    async with open_completions() as completions:
+        made = by_names(POOL, FakeExecutor(Format.OPENAI, answer), completions)
+        async with open_answer(request(model="smart(high)", body=body), made) as result:
+            assert result.body == b'{"id":"r1","model":"two"}'
+    assert [model for _, model, _ in seen] == ["one", "two", "one", "two"]
+    keys = [key for key, _, _ in seen]
+    assert keys[0] == keys[1] != keys[2] == keys[3]
+    first, second = json.loads(seen[0][2]), json.loads(seen[1][2])
+    hello = [{"role": "user", "content": "hi"}]
+    assert first == {"model": "one", "messages": hello, "reasoning_effort": "high", "top_p": 0.5}
+    assert second == {**first, "model": "two", "user": "team"}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_answers_carry_the_forced_name(stream: bool) -> None:
+    """Proxy 2.4: whole ones, and every event."""
+    piece = b'{"id":"c","model":"one","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}'
+    pieces = [b"data: " + piece + b"\n\n", DONE] if stream else [piece]
+    async with open_completions() as completions:
+        made = by_names(POOL, FakeExecutor(Format.OPENAI, lambda call: FakeAnswer(pieces)), completions)
+        async with open_answer(request(model="smart", stream=stream), made) as answer:
+            got = answer.body + b"".join([] if answer.stream is None else [frame async for frame in answer.stream])
+    assert got == b"".join(pieces).replace(b"one", b"smart")
 
 
 @attrs.define

@@ -5,7 +5,7 @@ from typing import Final
 
 import attrs
 
-from cpa.translation.chat.wire import ToolCall, string_or_json, text_of
+from cpa.translation.chat.wire import ToolCall
 from cpa.translation.context import Context
 from cpa.translation.ir import (
     BlockKind,
@@ -65,7 +65,7 @@ class Calls:
 
     def feed(self, entry: ToolCall, out: list[IREvent]) -> None:
         """One of a delta's ``tool_calls``."""
-        call_id = text_of(entry.id) or ""
+        call_id = entry.id if isinstance(entry.id, str) else ""
         function = entry.function
         name = function.name if function is not None else None
         arguments = function.arguments if function is not None else None
@@ -84,7 +84,7 @@ class Calls:
         google = entry.extra_content.google if entry.extra_content is not None else None
         if google is not None and google.thought_signature:
             self._sign(call, google.thought_signature, out)
-        text = string_or_json(arguments)[0] if arguments is not None else ""
+        text = arguments or ""
         if call.b >= 0:
             if text:
                 out.append(Delta(b=call.b, s=text, choice=self._choice))

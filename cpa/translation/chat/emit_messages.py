@@ -194,23 +194,32 @@ class _Writer:
                 return None
 
     def _result(self, result: Result) -> None:
-        if result.cache:
-            self._ctx.lose(f"{self._path}.cache_control", dropped=True)
         content: JsonValue
         only = result.parts[0] if len(result.parts) == 1 and not result.json else None
-        if type(only) is Text and not only.cache:
+        if type(only) is Text and not only.cache and not result.cache:
             content = error_text(only.text) if result.is_error else only.text
+        elif self._own and all(isinstance(part, Text) for part in result.parts):
+            content = self._own_result(result)
         elif self._ctx.profile.tool_result_media and any(isinstance(p, Media) and not p.text for p in result.parts):
             parts = [self._media(part) if isinstance(part, Media) else self._text(part) for part in result.parts]
             mark: list[JsonValue] = [{"type": "text", "text": error_text("").strip()}] if result.is_error else []
             content = [*mark, *parts]
         else:
+            if result.cache:
+                self._ctx.lose(f"{self._path}.cache_control", dropped=True)
             content, media = split_result_media(result, mark_error=True)
             if media:
                 self._ctx.lose(self._path, "media of a tool result moved to a user message")
                 self._pending.append({"type": "text", "text": media_intro(result).text})
                 self._pending += [self._media(found) for found in media]
         self.messages.append({"role": "tool", "tool_call_id": result.call_id, "content": content})
+
+    def _own_result(self, result: Result) -> JsonValue:
+        """Text parts as a client of this protocol wrote them."""
+        parts = [self._text(part) for part in result.parts if isinstance(part, Text)]
+        if result.cache and parts:
+            parts[-1] = self._text(Text(text=str(parts[-1]["text"]), cache=result.cache))
+        return self._content(parts) if parts else ""
 
     # --- assistant ---
 
@@ -219,7 +228,7 @@ class _Writer:
         text: str | None = None
         calls: list[JsonValue] = []
         for part in turn.parts:
-            if type(part) is Call:
+            if type(part) is Call and not part.cache:
                 calls.append(self._call(part))
             elif type(part) is Text and text is None and not calls and not part.cache:
                 text = part.text

@@ -8,7 +8,7 @@ from cpa.errors import MalformedRequest
 from cpa.formats.names import Format
 from cpa.translation.chat.details import read_details
 from cpa.translation.chat.parts import ORIGIN, read_image, read_part
-from cpa.translation.chat.wire import ABSENT, Custom, Function, Message, ToolCall, raw_of, string_or_json, text_of
+from cpa.translation.chat.wire import ABSENT, Custom, Function, Message, ToolCall, raw_of
 from cpa.translation.context import Context
 from cpa.translation.ir import (
     Authority,
@@ -147,6 +147,14 @@ class MessageReader:
         self._add(Role.ASSISTANT, [*parts, *calls], message)
 
     def _call(self, call: ToolCall, place: int, number: int) -> Call:
+        function = call.function
+        if function is not None and function.name and call.custom is None and call.extra_content is None:
+            return Call(
+                call_id=call.id if isinstance(call.id, str) else "",
+                name=function.name,
+                args=(function.arguments or "").encode(),
+                args_text=True,
+            )
         sigs: list[Sig] = []
         google = call.extra_content.google if call.extra_content is not None else None
         if google is not None and google.thought_signature:
@@ -154,10 +162,7 @@ class MessageReader:
             if sig is not None:
                 sig.of_call = True
                 sigs.append(sig)
-        call_id = text_of(call.id) or ""
-        function = call.function
-        if function is not None and function.name and call.custom is None and call.type != "custom":
-            return _function(function, call_id, sigs, "")
+        call_id = call.id if isinstance(call.id, str) else ""
         path = f"messages[{place}].tool_calls[{number}]"
         if call.custom is not None or call.type == "custom":
             return _custom(call.custom or Custom(), call_id, sigs, f"{path}.custom")
@@ -175,7 +180,9 @@ class MessageReader:
             self._ctx.lose(f"messages[{place}].content[{number}]", "unknown part type became text")
             raw = part.raw.decode("utf-8", "replace") if isinstance(part, Native) else ""
             parts.append(Text(text=part.text if isinstance(part, Refusal) else raw))
-        cache = parts[-1].cache if parts else b""
+        cache = b""
+        if parts:
+            cache, parts[-1].cache = parts[-1].cache, b""  # a marker at its end is the result's
         self._add_result(Result(call_id=call_id, name=message.name or "", parts=parts, cache=cache))
 
     def _add_result(self, result: Result) -> None:
@@ -196,20 +203,17 @@ def _spread_cache(parts: list[IRPart], cache: bytes) -> None:
 def _function(function: Function, call_id: str, sigs: list[Sig], path: str) -> Call:
     if not function.name:
         raise MalformedRequest(f"{path}.name: a call needs a name", param=f"{path}.name")
-    text, was_string = string_or_json(function.arguments)
-    return Call(
-        call_id=call_id, name=function.name, args=text.encode("utf-8", "replace"), args_text=was_string, sigs=sigs
-    )
+    args = (function.arguments or "").encode()
+    return Call(call_id=call_id, name=function.name, args=args, args_text=True, sigs=sigs)
 
 
 def _custom(custom: Custom, call_id: str, sigs: list[Sig], path: str) -> Call:
     if not custom.name:
         raise MalformedRequest(f"{path}.name: a call needs a name", param=f"{path}.name")
-    text, _ = string_or_json(custom.input)
     return Call(
         call_id=call_id,
         name=custom.name,
-        args=text.encode("utf-8", "replace"),
+        args=(custom.input or "").encode(),
         args_text=True,
         shape=Shape.TEXT,
         sigs=sigs,

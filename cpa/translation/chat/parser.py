@@ -128,7 +128,7 @@ class ChatParser:
 
     def _chunk(self, chunk: Chunk, out: list[IREvent], *, whole: bool) -> None:
         choices = chunk.choices or ()
-        if not self._started and (chunk.id or chunk.choices is not None):
+        if not self._started and (chunk.id or choices):  # some hosts begin with an empty one, without an id
             self._started = True
             out.append(Start(id=chunk.id or "", model=chunk.model or "", created_unix=_seconds(chunk.created)))
         for place, found in enumerate(choices):
@@ -194,7 +194,7 @@ class ChatParser:
         entries = [
             entry
             for entry in delta.tool_calls or ()
-            if entry.function is not None or entry.custom is not None or given(entry.id)
+            if entry.function is not None or entry.custom is not None or entry.id is not None
         ]
         if not entries and delta.function_call is not None:
             entries = [wire.ToolCall(index=0, function=delta.function_call)]

@@ -37,8 +37,11 @@ def read_tools(body: Body, ctx: Context) -> list[Tool]:
             continue
         if bytes(raw)[:1] != b"[":
             raise MalformedRequest(f"{name}: expected a list", param=name)
-        for place, span in enumerate(wire.spans(raw)):
-            tool = _read_tool(span, f"{name}[{place}]", ctx, legacy=name == "functions")
+        definitions = wire.read_all(ToolDef, raw)
+        if definitions is None:
+            raise MalformedRequest(f"{name}: expected objects", param=name)
+        for place, found in enumerate(definitions):
+            tool = _read_tool(found, raw, place, name, ctx)
             if tool is not None:
                 tools.append(tool)
     if given(body.web_search_options):
@@ -47,11 +50,11 @@ def read_tools(body: Body, ctx: Context) -> list[Tool]:
     return merge_tools(tools)
 
 
-def _read_tool(span: msgspec.Raw, path: str, ctx: Context, *, legacy: bool) -> Tool | None:
-    found = wire.read(ToolDef, span)
-    if found is None:
-        raise MalformedRequest(f"{path}: expected an object", param=path)
-    kind = "function" if legacy else found.type or ("custom" if found.custom is not None else "function")
+def _read_tool(found: ToolDef, raw: msgspec.Raw, place: int, member: str, ctx: Context) -> Tool | None:
+    path = f"{member}[{place}]"
+    kind = found.type or ("custom" if found.custom is not None else "function")
+    if member == "functions":
+        kind = "function"
     if kind == "custom":
         body = found.custom or ToolBody()
         return Tool(
@@ -63,7 +66,7 @@ def _read_tool(span: msgspec.Raw, path: str, ctx: Context, *, legacy: bool) -> T
             origin=ORIGIN,
         )
     if kind != "function":
-        return _read_server_tool(kind, span, path, ctx)
+        return _read_server_tool(kind, wire.spans(raw)[place], path, ctx)
     body = found.function or ToolBody(
         name=found.name, description=found.description, parameters=found.parameters, strict=found.strict
     )

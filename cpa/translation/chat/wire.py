@@ -71,14 +71,14 @@ class Function(Wire):
     """What a call calls."""
 
     name: str | None = None
-    arguments: msgspec.Raw = ABSENT
+    arguments: str | None = None
 
 
 class Custom(Wire):
     """What a call of a free-text tool says."""
 
     name: str | None = None
-    input: msgspec.Raw = ABSENT
+    input: str | None = None
 
 
 class GoogleExtra(Wire):
@@ -97,7 +97,7 @@ class ToolCall(Wire):
     """One of ``tool_calls``, of a message or of a delta."""
 
     index: int | float | str | bool | None = None
-    id: msgspec.Raw = ABSENT
+    id: str | int | float | bool | None = None
     type: str | None = None
     function: Function | None = None
     custom: Custom | None = None
@@ -359,6 +359,8 @@ _DECODERS: Final[dict[type[Wire], msgspec.json.Decoder[Any]]] = {}
 _HINTS: Final[dict[type[Wire], dict[str, Any]]] = {}
 _TEXTS: Final = frozenset({"text", "content", "refusal", "reasoning_content"})
 """Members that hold content: a scalar of another type is kept as its JSON text."""
+_JSON_TEXTS: Final = frozenset({"arguments", "input"})
+"""Members that hold JSON as text: some write it as it is."""
 MAX_DEPTH: Final = 8
 """Of structs within structs; the deepest that there is has six."""
 
@@ -378,6 +380,18 @@ def read(cls: type[S], raw: bytes | msgspec.Raw) -> S | None:
 def read_list(cls: type[S], raw: bytes | msgspec.Raw) -> list[tuple[S, msgspec.Raw]]:
     """The objects in the list *raw*, each with its JSON text; nothing when it is no list."""
     return [(found, span) for span in spans(raw) if (found := read(cls, span)) is not None]
+
+
+def read_all(cls: type[S], raw: bytes | msgspec.Raw) -> list[S] | None:
+    """All of the list *raw*; None when it is no list, or has an element that is no object."""
+    try:
+        found: list[S] = msgspec.json.decode(raw, type=list[cls])  # type: ignore[valid-type]
+    except (ValueError, RecursionError):
+        pieces = [read(cls, span) for span in spans(raw)] if bytes(raw)[:1] == b"[" else None
+        if pieces is None or None in pieces:
+            return None
+        return [piece for piece in pieces if piece is not None]
+    return found
 
 
 def spans(raw: bytes | msgspec.Raw) -> list[msgspec.Raw]:
@@ -438,7 +452,7 @@ def _member(name: str, hint: Any, value: bytes, depth: int) -> Any:
         return _piecewise(struct, value, depth - 1)
     if value[:1] == b"[" and element is not None and depth:
         return [_element(element, span, depth - 1) for span in spans(value)]
-    if name in _TEXTS and value[:1] not in b"[{":
+    if name in _JSON_TEXTS or (name in _TEXTS and value[:1] not in b"[{"):
         return value.decode("utf-8", "replace")
     return None
 
@@ -492,11 +506,3 @@ def number_of(raw: msgspec.Raw) -> float | int | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def string_or_json(raw: msgspec.Raw) -> tuple[str, bool]:
-    """(text, whether *raw* was a string): a string's text, the JSON text of anything else, "" for nothing."""
-    if not given(raw):
-        return "", True
-    text = text_of(raw)
-    return (text, True) if text is not None else (bytes(raw).decode("utf-8", "replace"), False)

@@ -254,10 +254,28 @@ def _inner_blob(raw: msgspec.Raw, path: str, *, native: bool) -> Media:
         raise MalformedRequest("inlineData: expected an object", param=path) from None
 
 
+class _PlainResponse(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """A response that is one text, as nearly all are."""
+
+    output: str | None = None
+    result: str | None = None
+    content: str | None = None
+
+
+_decode_plain = msgspec.json.Decoder(_PlainResponse).decode
+
+
 def _plain(response: Raw) -> tuple[str | None, bool]:
     """(the text that is all of a response, or None; whether it tells of an error)."""
     if not response:
         return "", False
+    try:
+        quick = _decode_plain(response)
+        texts = [text for text in (quick.output, quick.result, quick.content) if text is not None]
+        if len(texts) == 1:
+            return texts[0], False
+    except (ValueError, RecursionError):
+        pass
     if not response.startswith(b"{"):
         return wire.text_of(response), False
     try:

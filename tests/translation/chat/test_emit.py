@@ -342,6 +342,27 @@ def test_a_prefill_is_dropped_where_the_model_takes_none() -> None:
     assert emit_messages(user("a"), assistant("b"))[1]["content"] == "b"
 
 
+def test_cache_markers_stay_with_hosts_of_clients_of_this_protocol() -> None:
+    """2.13: other clients' markers are lost, and the vendor has none."""
+    marker = {"type": "ephemeral"}
+    part = {"type": "text", "text": "a", "cache_control": marker}
+    body = {
+        "messages": [
+            {"role": "user", "content": [part]},
+            {
+                "role": "assistant",
+                "content": [part],
+                "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+            },
+            {"role": "tool", "tool_call_id": "c", "content": [{"type": "text", "text": "b"}, part]},
+        ]
+    }
+    assert through(body, context(CHAT, CHAT))["messages"] == body["messages"]
+    ctx = context(CHAT, CHAT, profile=VENDOR)
+    assert "cache_control" not in json.dumps(through(body, ctx))
+    assert lost(ctx) == [f"messages[{place}].cache_control" for place in range(3)]
+
+
 # --- media ---
 
 
@@ -453,9 +474,9 @@ def test_strict(tool: Tool, strict: bool | None) -> None:
 def test_free_text_tools_are_the_vendors() -> None:
     grammar = b'{"type":"grammar","syntax":"lark","definition":"start: x"}'
     turns = [user("q"), assistant(custom_call("a", "edit", "free")), user(result("a", "ok"))]
-    sent = {"tools": [custom(description="d", grammar=grammar)], "client": RESPONSES}
     ctx = context(RESPONSES, CHAT, profile=VENDOR)
-    found = emit(request(*turns, **sent), ctx)
+    tool = custom(description="d", grammar=grammar)
+    found = emit(request(*turns, tools=[tool], client=RESPONSES), ctx)
     assert found["tools"] == [
         {
             "type": "custom",

@@ -446,6 +446,11 @@ def test_content_of_another_type_is_kept() -> None:
     assert blocks(found) == [("text", "5b")]
 
 
+def test_a_first_chunk_of_nothing_does_not_name_the_answer() -> None:
+    found = read({"id": "", "choices": []}, chunk({"content": "a"}, finish="stop"))
+    assert found[0] == Start(id="chatcmpl-x1", model="m", created_unix=7)
+
+
 def test_several_choices() -> None:
     found = read(
         chunk({"content": "a"}, index=1),

@@ -117,6 +117,12 @@ def test_big_integers_in_arguments_keep_their_digits() -> None:
     assert Delta(b=0, s='{"n":12345678901234567890123}') in events
 
 
+def test_text_and_a_call_in_one_part() -> None:
+    """Against the vendor's rule, but nothing of it is lost."""
+    events = read_full(frame({"text": "a", "functionCall": {"name": "f"}}, finish="STOP"))
+    assert blocks(events) == [("text", "a"), ("tool", "{}")]
+
+
 def test_case_136_text_with_a_signature_stays_text() -> None:
     """The signature ends its block, also an empty part's."""
     events = read_stream([frame({"text": "a", "thoughtSignature": GEM}), frame({"text": "b"}, finish="STOP")])

@@ -562,3 +562,16 @@ def test_case_20_byte_order_marks_and_lone_surrogates() -> None:
     """JavaScript clients cut emoji in half."""
     body = b'\xef\xbb\xbf{"contents":[{"role":"user","parts":[{"text":"a\\ud83d"}]}]}'
     assert SPOKE.parse_request(body, make_ctx(provider=CLAUDE)).turns[0].parts == [Text(text="a\ufffd")]
+
+
+def test_a_part_that_says_two_things() -> None:
+    """Against the vendor's rule, but nothing of it is lost."""
+    assert of_model({"text": "a", "functionCall": {"name": "f"}}) == [Text(text="a"), Call(call_id="", name="f")]
+
+
+def test_calls_of_odd_types() -> None:
+    """What cannot be used counts as absent, arguments that are no object are kept."""
+    call = {"id": 5, "name": "f", "args": [1], "willContinue": "no"}
+    assert of_model({"functionCall": call}) == [Call(call_id="", name="f", args=b"[1]")]
+    request = parse({"contents": {"parts": {"functionCall": {"name": "f"}}}})
+    assert request.turns[0].parts == [Text(text='{"name": "f"}')]
