@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import anthropic
 import openai
@@ -14,6 +14,7 @@ from google.genai import types
 from tests.e2e.sdk import ARGUMENTS, HELLO, SCHEMA, TEXT, TOOLS, said, with_proxy
 from tests.proxy import CLIENT_KEY, RunningProxy
 
+T = TypeVar("T")
 CLIENTS = ("chat", "responses", "claude", "gemini")
 MODELS = {"chat": "gpt", "responses": "responses", "claude": "claude", "gemini": "gemini"}
 """Client protocol to the model whose provider speaks the same."""
@@ -212,6 +213,15 @@ class Gemini:
         return int(caught.value.code)
 
 
+def using(name: str, proxy: RunningProxy, use: Callable[[Any], T], headers: dict[str, str] | None = None) -> T:
+    """What *use* makes of the SDK *name*, which leaves no connection behind."""
+    sdk = SDKS[name](proxy, headers)
+    try:
+        return use(sdk)
+    finally:
+        sdk.client.close()
+
+
 SDKS: dict[str, Callable[..., Any]] = {"chat": Chat, "responses": Responses, "claude": Claude, "gemini": Gemini}
 ENDS = {"chat": "stop", "responses": "completed", "claude": "end_turn", "gemini": "STOP"}
 
@@ -219,7 +229,7 @@ ENDS = {"chat": "stop", "responses": "completed", "claude": "end_turn", "gemini"
 @pytest.mark.parametrize(("client", "model"), DIRECTIONS)
 async def test_whole_answers(client: str, model: str) -> None:
     """Text, the reason of the end, usage, the name that the client asked for."""
-    text, end = await with_proxy(lambda proxy: SDKS[client](proxy).text(model))
+    text, end = await with_proxy(lambda proxy: using(client, proxy, lambda sdk: sdk.text(model)))
     assert text.startswith(TEXT)
     assert end == ENDS[client]
 
@@ -228,18 +238,16 @@ async def test_whole_answers(client: str, model: str) -> None:
 async def test_streams(client: str, model: str) -> None:
     """Through the vendors' high-level helpers, which raise on what they do not expect."""
 
-    def use(proxy: RunningProxy) -> tuple[Any, Any]:
-        sdk = SDKS[client](proxy)
-        return sdk.stream(model), sdk.text(model)
-
-    streamed, whole = await with_proxy(use)
+    streamed, whole = await with_proxy(
+        lambda proxy: using(client, proxy, lambda sdk: (sdk.stream(model), sdk.text(model)))
+    )
     assert streamed == whole
 
 
 @pytest.mark.parametrize(("client", "model"), DIRECTIONS)
 async def test_tool_rounds(client: str, model: str) -> None:
     """The call comes back with its arguments, the result goes out, the answer follows."""
-    answer = await with_proxy(lambda proxy: SDKS[client](proxy).tools(model))
+    answer = await with_proxy(lambda proxy: using(client, proxy, lambda sdk: sdk.tools(model)))
     assert "sunny" in answer
 
 
@@ -247,4 +255,4 @@ async def test_tool_rounds(client: str, model: str) -> None:
 async def test_errors_are_the_clients_own(client: str, model: str) -> None:
     """A provider's 429 raises what the vendor's SDK raises for it."""
     headers = {"X-Mock-Status": "429"}
-    assert await with_proxy(lambda proxy: SDKS[client](proxy, headers).fail(model)) == 429
+    assert await with_proxy(lambda proxy: using(client, proxy, lambda sdk: sdk.fail(model), headers)) == 429
