@@ -124,6 +124,7 @@ class App:
             log.error("config.refused", problems=exc.problems, hint="the previous configuration stays in force")
             return
         if loaded is None:
+            await self.plugins.apply(self.loaded.config.plugins)  # whoever asks may have put a library there
             return
         old, new = self.loaded.config, loaded.config
         # Requests that run on use the old ones, and a key that was taken out of use here is still a key.
@@ -388,6 +389,8 @@ async def serve(
     # Before any nursery: what cannot start says so plainly, not in a group of exceptions.
     listeners = await bind(loaded.config, options)
     async with AsyncExitStack() as stack:
+        # First of all: who sees the server ready may send a signal at once, and SIGHUP kills whoever is unprepared.
+        signals = stack.enter_context(trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
         if options.config is None:
             loaded = await with_demo_provider(loaded, stack)
         sink = LogSink(StreamDestination(sys.stdout.fileno()))
@@ -402,11 +405,9 @@ async def serve(
                 await watch_config(options.config, on_change=app.reload, digest=loaded.digest, task_status=task_status)
 
             await nursery.start(watch)
-        # Before the announcement: who waits for that may send a signal at once, and SIGHUP kills whoever is unprepared.
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            for address in app.addresses:
-                announce(f"listening on {address}")
-            code = await until_stopped(app, signals)
+        for address in app.addresses:
+            announce(f"listening on {address}")
+        code = await until_stopped(app, signals)
         nursery.cancel_scope.cancel()
         return code
 

@@ -108,7 +108,8 @@ def plugin_help(arguments: Sequence[str], default: Path) -> str:
             if each.plugin_id == plugin_id:
                 left = f"  --{each.name}" + ("" if each.type == "bool" else f" {each.type.upper()}")
                 usage = clean(each.usage) + (f" (default: {clean(each.default)})" if each.default else "")
-                lines += textwrap.wrap(usage, 100, initial_indent=f"{left:<28}  ", subsequent_indent=" " * 30)
+                wrapped = textwrap.wrap(usage, 100, initial_indent=f"{left:<28}  ", subsequent_indent=" " * 30)
+                lines += wrapped or [left]
     return "\n".join(lines)
 
 

@@ -14,6 +14,7 @@
     │ └ Rejected             ended by an interceptor, with the answer that it gave
     ├ PipelineError 500
     │ ├ StageError           a stage failed: which one, of which plugin
+    │ ├ RequiredPluginDown 503 a chain cannot do without a plugin that is not there
     │ ├ IllegalTransition    an exchange was driven against its state table
     │ ├ UnsupportedFormat 501 a plugin's executor speaks nothing that could be carried to the client
     │ └ NoTranslator 501     nothing can carry this client's protocol to that provider's
@@ -49,6 +50,8 @@ class CpaError(Exception):
     code: str = ""
     http_status: int = 500
     retryable: bool = False
+    as_said: ClassVar[bool] = False
+    """Its status, and a message that is JSON, reach the client as they are: somebody chose them for it."""
     default_message: ClassVar[str] = "internal error"
     public_message: ClassVar[str] = ""
     """What clients are told instead of the message; empty = the message."""
@@ -174,6 +177,18 @@ class StageError(PipelineError):
         self.plugin_id = plugin_id
 
 
+class RequiredPluginDown(PipelineError):
+    """A chain requires a plugin that is absent or does not work."""
+
+    http_status = 503
+    code = "plugin_unavailable"
+    retryable = True
+
+    def __init__(self, plugin_id: str) -> None:
+        super().__init__(f"plugin {plugin_id} is required and not available")
+        self.plugin_id = plugin_id
+
+
 class IllegalTransition(PipelineError):
     """An exchange was driven against its state table: a bug in CPA."""
 
@@ -288,6 +303,7 @@ class UpstreamStatusError(UpstreamError):
 class ExecutorError(UpstreamError):
     """A plugin's executor failed."""
 
+    as_said = True
     http_status = 500
     code = "plugin_executor_error"
 

@@ -44,6 +44,7 @@ class PluginCallError(CpaError):
         it as a final status (200..599), else 500.
     """
 
+    as_said = True
     http_status = 500
     code = "plugin_call_failed"
     default_message = "plugin call failed"

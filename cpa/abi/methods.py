@@ -22,6 +22,10 @@ DEFAULT_TIMEOUT_S: Final = 30.0
 """Hard deadline of a plugin call unless configured: far above what any method but an execution needs."""
 
 
+PAGE_TIMEOUT_S: Final = 600.0
+"""The same for pages and management routes, which may run whole model calls; anybody may ask for a page."""
+
+
 class Direction(StrEnum):
     """Who calls."""
 
@@ -47,11 +51,12 @@ class TimeoutClass(StrEnum):
 
     NONE = "none"
     SHORT = "short"
+    LONG = "long"
 
     @property
     def seconds(self) -> float | None:
         """The deadline, or None for no limit."""
-        return DEFAULT_TIMEOUT_S if self is TimeoutClass.SHORT else None
+        return {TimeoutClass.SHORT: DEFAULT_TIMEOUT_S, TimeoutClass.LONG: PAGE_TIMEOUT_S}.get(self)
 
 
 @attrs.frozen(kw_only=True)
@@ -295,13 +300,12 @@ COMMAND_LINE_EXECUTE = _plugin(
 MANAGEMENT_REGISTER = _plugin(
     "management.register", "management_api", wire.ManagementRegisterRequest, wire.ManagementRegisterReply
 )
-# Pages may run whole model calls; the browser that waits for one ends it by leaving.
 MANAGEMENT_HANDLE = _plugin(
     "management.handle",
     "management_api",
     wire.ManagementRequest,
     wire.HttpReply,
-    timeout=TimeoutClass.NONE,
+    timeout=TimeoutClass.LONG,
     scoped=True,
 )
 

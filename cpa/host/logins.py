@@ -32,6 +32,8 @@ from cpa.types import JsonObject
 log = get_logger()
 
 SESSION_S: Final = 30 * 60.0
+SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+SCRIPTS: Final = ("javascript:", "data:", "vbscript:")
 SUCCESS_S: Final = 60.0
 """How long a finished sign-in still says that it has worked."""
 MAX_SESSIONS: Final = 100
@@ -148,7 +150,7 @@ class Logins:
             raise LoginError(f"no plugin signs in at {provider}", http_status=404)
         config = self._config()
         request = wire.LoginStartRequest(
-            provider=plugin.identifiers.auth, base_url=callback_url, host=host_summary(config)
+            provider=plugin.identifiers.auth.lower(), base_url=callback_url, host=host_summary(config)
         )
         try:
             async with self._scopes.open(plugin.id) as scope:
@@ -156,13 +158,13 @@ class Logins:
         except CpaError as exc:
             log.warning("login.start_failed", plugin=plugin.id, provider=provider, error=str(exc))
             raise LoginError("failed to generate authorization url") from exc
-        url = reply.url.strip()
-        if not url.lower().startswith(("https://", "http://")):  # the panel makes a link of it
-            log.warning("login.start_failed", plugin=plugin.id, provider=provider, error="no http(s) URL")
-            raise LoginError("failed to generate authorization url")
         present = self._sessions.get(reply.state)
         if not is_state(reply.state) or (present is not None and present.provider != provider):
             raise LoginError("invalid oauth state", http_status=502)
+        url = reply.url.strip()
+        if not SCHEME.match(url) or url.lower().startswith(SCRIPTS):  # pages make a link of it
+            log.warning("login.start_failed", plugin=plugin.id, provider=provider, error="no URL to open")
+            raise LoginError("failed to generate authorization url")
         await self._remember(
             _Session(
                 state=reply.state,
@@ -249,7 +251,7 @@ class Logins:
         if plugin is None:  # it may come back
             return LoginAnswer(status=LoginStatus.ERROR, error=f"no plugin signs in at {session.provider} any more")
         request = wire.LoginPollRequest(
-            provider=plugin.identifiers.auth,
+            provider=plugin.identifiers.auth.lower(),
             state=session.state,
             host=host_summary(self._config()),
             metadata=session.metadata,

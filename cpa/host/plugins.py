@@ -11,9 +11,11 @@ import trio
 from cpa.abi.errors import PluginLoadError
 from cpa.abi.transport import HostCallHandler, LogLine, PluginTransport
 from cpa.config.schema import Config, Isolation, PluginsConfig
+from cpa.config.watch import watch_files
 from cpa.credentials.model import Credential
 from cpa.host.accounts import Accounts, open_accounts
 from cpa.host.adapters import registrations
+from cpa.host.discovery import folders, this_platform
 from cpa.host.executors import PluginExecutor
 from cpa.host.generation import TransportOpener
 from cpa.host.logins import Logins
@@ -39,14 +41,40 @@ class PluginHost:
     management: PluginManagement
     logins: Logins
     accounts: Accounts
+    _config: Callable[[], Config]
+    _watched: tuple[bool, Path] | None = attrs.field(default=None, init=False)
+    _look: trio.Event = attrs.field(factory=trio.Event, init=False)
     _sinks_of: tuple[LivePlugin, ...] = attrs.field(default=(), init=False)
     _sinks: tuple[Sink, ...] = attrs.field(default=(), init=False)
 
     async def apply(self, config: PluginsConfig) -> None:
-        """Bring the plugins in line with *config*; one that cannot be loaded is reported and left out."""
+        """Bring the plugins in line with *config* and the files that are there now.
+
+        One that cannot be loaded is reported and left out.
+        """
+        if self._watched != (config.enabled, config.dir):
+            self._look.set()
         await self.manager.apply(config)
         await self.accounts.synchronise()
         await self.management.settle()
+
+    async def watch(self) -> None:
+        """Apply the configuration again whenever libraries come, go or change, until cancelled."""
+
+        async def changed() -> None:
+            await self.apply(self._config().plugins)
+
+        while True:
+            self._look = trio.Event()
+            config = self._config().plugins
+            self._watched = (config.enabled, config.dir)
+            async with trio.open_nursery() as nursery:
+                machine = this_platform()
+                for folder in folders(config.dir, machine) if config.enabled else ():
+                    watching = partial(watch_files, folder, suffix=machine.extension, on_change=changed)
+                    nursery.start_soon(watching, name=f"plugins:watch:{folder.name}")
+                await self._look.wait()
+                nursery.cancel_scope.cancel()
 
     async def accounts_changed(self) -> None:
         """A credential was saved: returns when it is in force, or after `SYNC_WAIT_S`. Never inside a plugin's call."""
@@ -175,8 +203,14 @@ async def open_plugin_host(
             management=management,
             logins=Logins(plugins=manager.snapshot, scopes=services.scopes, config=config, saved=accounts.synchronise),
             accounts=accounts,
+            config=config,
         )
-        yield host
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(host.watch, name="plugins:watch")
+            try:
+                yield host
+            finally:
+                nursery.cancel_scope.cancel()
 
 
 @lru_cache(maxsize=1)

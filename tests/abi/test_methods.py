@@ -122,7 +122,9 @@ def test_shutdown_is_never_sent() -> None:
 def test_only_executions_have_no_deadline() -> None:
     """Whatever else a plugin does should not take 30 s. Pages may wait for executions of their own."""
     unlimited = {row.name for row in PLUGIN_METHODS if row.timeout is TimeoutClass.NONE}
-    assert unlimited == (CAPABILITIES["executor"] - {"executor.identifier"}) | {"management.handle"}
+    assert unlimited == CAPABILITIES["executor"] - {"executor.identifier"}
+    assert {row.name for row in PLUGIN_METHODS if row.timeout is TimeoutClass.LONG} == {"management.handle"}
+    assert TimeoutClass.LONG.seconds == 600
     assert TimeoutClass.NONE.seconds is None
     assert TimeoutClass.SHORT.seconds == 30
 

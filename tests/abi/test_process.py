@@ -167,7 +167,7 @@ async def test_the_management_password_stays_here(
     monkeypatch.setenv("MANAGEMENT_PASSWORD", "open-sesame")
     monkeypatch.setenv("ACME_KEY", "for-the-plugin")
     async with worker(library("behave")) as acme:
-        environment = Path(f"/proc/{acme.pid}/environ").read_bytes()
+        environment = await trio.Path(f"/proc/{acme.pid}/environ").read_bytes()
         assert b"ACME_KEY=for-the-plugin" in environment
         assert b"open-sesame" not in environment
 

@@ -73,6 +73,36 @@ async def test_a_plugin_may_end_a_request_with_an_answer_of_its_own(plugin_dir: 
             assert proxy.mock.total_requests == asked
 
 
+async def test_libraries_that_come_and_change_are_noticed(plugin_dir: Path, tmp_path: Path) -> None:
+    """Nobody has to touch the configuration: not for a first library, nor for a newer one, nor for its removal."""
+    library = (plugin_dir / "tag.so").read_bytes()
+
+    def put(name: str) -> None:
+        scratch = tmp_path / f".{name}.part"
+        scratch.write_bytes(library)
+        scratch.rename(tmp_path / name)
+
+    with trio.fail_after(FAIL_S):
+        async with proxy_with(tmp_path, Isolation.PROCESS) as proxy:
+
+            async def until(state: str, version: str, generation: int) -> None:
+                while True:
+                    [now] = [s for s in proxy.app.plugins.manager.states() if s.id == "tag"]
+                    if (now.state, now.version, now.generation) == (state, version, generation):
+                        return
+                    await trio.lowlevel.checkpoint()
+
+            await until("failed", "", 0)
+            put("tag.so")
+            await until("registered", "", 1)
+            put("tag-v2.so")
+            await until("registered", "2", 2)
+            (tmp_path / "tag-v2.so").unlink()
+            await until("registered", "", 3)
+            (tmp_path / "tag.so").unlink()
+            await until("failed", "", 0)
+
+
 async def test_a_killed_worker_costs_its_own_calls_and_comes_back(plugin_dir: Path) -> None:
     """Answers go on without the tag, and with it again once the worker is back; nothing is left over."""
     with trio.fail_after(FAIL_S):

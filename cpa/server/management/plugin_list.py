@@ -53,7 +53,7 @@ def _entry(overview: PluginOverview) -> JsonObject:
         "enabled": status.enabled,
         "effective_enabled": overview.effective,
         "supports_oauth": oauth,
-        "oauth_provider": live.identifiers.auth if live is not None and oauth else "",
+        "oauth_provider": live.identifiers.auth.lower() if live is not None and oauth else "",
         "logo": live.metadata.logo if live is not None else "",
         "config_fields": fields,
         "menus": [attrs.asdict(menu) for menu in overview.menus],
