@@ -23,7 +23,9 @@ from cpa.abi.wire_host import (
 )
 from cpa.errors import CpaError, Rejected, UpstreamStatusError
 from cpa.formats.headers import HeaderMap, to_map, to_raw
-from cpa.formats.names import ALIASES, SAME_WIRE, Format
+from cpa.formats.json import JsonError, encode
+from cpa.formats.names import ALIASES, Format
+from cpa.formats.paths import Document, compile_path
 from cpa.formats.units import to_units
 from cpa.host.scopes import Caller, InboundContext, ScopeRegistry
 from cpa.host.streams import Opened, ReadStreams
@@ -35,6 +37,8 @@ from cpa.types import NESTED_CALLS, Operation
 NESTED_SOURCE: Final = "plugin_host_model_callback"
 """``source`` in the metadata of nested executions (plugin-abi 6.11)."""
 OK: Final = 200
+MODEL: Final = compile_path("model")
+STREAM: Final = compile_path("stream")
 
 _NAMES: Final = {**ALIASES, **{fmt.value: fmt for fmt in Format}}
 
@@ -132,17 +136,12 @@ def nested(ask: HostModelRequest, caller: Caller, context: InboundContext) -> Mo
         context.execution.memory[NESTED_CALLS] = True
     entry = parse_format(ask.entry_protocol, "entry_protocol")
     leaving = parse_format(ask.exit_protocol, "exit_protocol") if ask.exit_protocol.strip() else entry
-    if leaving is not entry and (leaving, entry) not in SAME_WIRE:
-        raise HostCallError(
-            f"nothing translates answers from {entry} to {leaving}: exit_protocol has to be entry_protocol",
-            http_status=501,
-        )
     return ModelRequest(
         format=entry,
         operation=Operation.GENERATE,
         model=ask.model,
         stream=ask.stream,
-        body=ask.body,
+        body=agreeing(ask.body, entry, ask),
         headers=to_raw(ask.headers or context.headers),
         query=urlencode(ask.query or context.query, doseq=True).encode("ascii"),
         path=context.path,
@@ -150,8 +149,25 @@ def nested(ask: HostModelRequest, caller: Caller, context: InboundContext) -> Mo
         principal=context.principal,
         trace_id=context.trace_id,
         callers=(*context.callers, caller.plugin_id),
+        exit_format=leaving,
         extra_metadata={"source": NESTED_SOURCE},
     )
+
+
+def agreeing(body: bytes, entry: Format, ask: HostModelRequest) -> bytes:
+    """*body* with the model and the mode that the call names beside it: providers read the body only."""
+    if entry is Format.GEMINI:
+        return body
+    try:
+        document = Document(body)
+    except JsonError:
+        return body  # whoever it is for will say so
+    model = encode(ask.model)
+    if document.get(MODEL) != model:
+        document.set(MODEL, model)
+    if (document.get(STREAM) == b"true") is not ask.stream:
+        document.set(STREAM, encode(ask.stream))
+    return document.dump()
 
 
 def parse_format(name: str, member: str) -> Format:
@@ -160,7 +176,7 @@ def parse_format(name: str, member: str) -> Format:
     if fmt is None:
         known = ", ".join(Format)
         raise HostCallError(f"unknown {member} {name[:64]!r}: expected one of {known}")
-    return fmt
+    return Format.OPENAI_RESPONSE if fmt is Format.CODEX else fmt  # clients speak its parent
 
 
 def error_text(exc: CpaError) -> str:

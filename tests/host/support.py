@@ -9,7 +9,7 @@ import trio
 from cpa.abi import methods
 from cpa.abi.envelope import decode_request, encode_error, encode_reply
 from cpa.abi.errors import PluginClosed, PluginCrashed, PluginError
-from cpa.abi.transport import HostCallHandler, LogLine, PluginReply, Unwind
+from cpa.abi.transport import HostCallHandler, LeftBehind, LogLine, PluginReply, Unwind
 from cpa.abi.wire import Capabilities, IdentifierReply, PluginMetadata, RegisterReply, RegisterRequest
 from cpa.config.schema import Isolation
 
@@ -42,11 +42,21 @@ class FakeTransport:
     died: trio.Event = attrs.field(factory=trio.Event)
     death: str | None = None
     late_replies: int = 0
-    abandoned: int = 0
+    max_calls: int | None = 256
+    left: list[LeftBehind] = attrs.field(factory=list)
     in_flight: int = 0
     calls: list[str] = attrs.field(factory=list)
     settings: list[RegisterRequest] = attrs.field(factory=list)
     grace_s: float | None = None
+
+    @property
+    def abandoned(self) -> int:
+        """See `PluginTransport`."""
+        return len(self.left)
+
+    def left_behind(self) -> list[LeftBehind]:
+        """See `PluginTransport.left_behind`."""
+        return list(self.left)
 
     async def call(self, method: str, payload: bytes, *, unwind: Unwind | None = None) -> PluginReply:
         """Answers by script; ends as the transports do when the plugin dies."""
@@ -66,13 +76,15 @@ class FakeTransport:
             nursery.cancel_scope.cancel()
 
         self.in_flight += 1
+        started = trio.current_time()
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(watch)
                 nursery.start_soon(run)
         finally:
             self.in_flight -= 1
-            self.abandoned += not result and self.death is None  # only cancellation ends it so
+            if not result and self.death is None:  # only cancellation ends it so
+                self.left.append(LeftBehind(method=method, started=started, since=trio.current_time()))
         if not result:
             raise self._gone(method)
         return PluginReply(rc=0, body=result[0])

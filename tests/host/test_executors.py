@@ -22,7 +22,7 @@ from cpa.formats.names import Format
 from cpa.host.executors import PluginExecutor, format_names
 from cpa.host.plugin import PluginUnavailable
 from cpa.host.scopes import Caller, ScopeRegistry
-from cpa.host.streams import ExecutorStreams
+from cpa.host.streams import ExecutorStreamError, ExecutorStreams
 from cpa.pipeline.completions import open_completions
 from cpa.pipeline.exchange import ModelRequest
 from cpa.pipeline.runner import open_answer
@@ -306,6 +306,25 @@ async def test_inline_chunks_end_stream_and_scope_at_once(scopes: ScopeRegistry)
         assert answer.headers == ((b"x-a", b"1"),)
         assert await read(answer) == [b"one", b"two"]
         assert asked.stream
+
+
+@pytest.mark.parametrize("before", [(), (b"one", b"two")])
+async def test_inline_chunks_may_end_with_an_error(scopes: ScopeRegistry, before: tuple[bytes, ...]) -> None:
+    """After those before it; what it carries itself and what follows is nothing."""
+    chunks = (
+        *(StreamChunk(payload=payload) for payload in before),
+        StreamChunk(payload=b"no", err="backend vanished"),
+        StreamChunk(payload=b"nor this"),
+        StreamChunk(err="later"),
+    )
+    made = bench(scopes, FakePlugin({"executor.execute_stream": lambda *_: ExecuteStreamReply(chunks=chunks)}))
+    async with made.executor.open(call(made.executor, stream=True)) as answer:
+        got = []
+        with pytest.raises(ExecutorStreamError, match=r"^backend vanished$"):
+            async for chunk in answer.chunks():
+                got.append(chunk)
+        assert tuple(got) == before
+        assert await read(answer) == []
 
 
 async def test_an_asynchronous_stream_outlives_its_call(scopes: ScopeRegistry) -> None:

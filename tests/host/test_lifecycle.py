@@ -261,6 +261,41 @@ async def test_a_worker_that_hangs_is_killed_and_comes_back(tmp_path: Path, comp
         assert not psutil.pid_exists(pid)
 
 
+async def test_a_worker_full_of_calls_that_nobody_waits_for_is_killed(tmp_path: Path, compiled: Compile) -> None:
+    """None of them has a deadline; the next copy works."""
+    limits = ManagerLimits(generation=GenerationLimits(hang_grace_s=0.05))
+    async with bench(tmp_path, limits=limits) as stage:
+        stage.put(compiled())
+        await stage.apply(a=entry(timeout=0.0))
+        plugin = stage.live()
+        with plugin.hold() as held:
+            async with trio.open_nursery() as nursery:
+                for _ in range(33):
+                    nursery.start_soon(plugin.call, methods.THINKING_APPLY, ThinkingRequest())
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.cancel_scope.cancel()
+            await held.died.wait()
+            assert held.death == "33 abandoned calls are stuck: 33 in thinking.apply"
+        await stage.until(lambda: stage.state().state is PluginState.REGISTERED)
+        await plugin.call(methods.REQUEST_NORMALIZE, ASK)
+
+
+async def test_stuck_calls_inside_the_proxy_are_shown_while_they_last(tmp_path: Path, compiled: Compile) -> None:
+    """Nothing else can be done about them."""
+    limits = ManagerLimits(generation=GenerationLimits(hang_grace_s=0.05, shutdown_s=0.1))
+    async with bench(tmp_path, Isolation.INLINE, limits) as stage:
+        stage.put(compiled())
+        await stage.apply(a=entry(timeout=0.0))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stage.live().call, methods.REQUEST_COMPLETE, CompletionRequest())
+            await stage.until(lambda: bool(stage.host_calls))
+            nursery.cancel_scope.cancel()
+        await stage.until(lambda: stage.state().reason == "stuck calls: 1 in request.complete")
+        stage.gate.set()
+        await stage.until(lambda: stage.state().reason == "")
+        await stage.live().call(methods.REQUEST_NORMALIZE, ASK)
+
+
 async def test_a_plugin_that_crashes_or_hangs_while_it_registers(tmp_path: Path, compiled: Compile) -> None:
     """The one starts again, the other has failed; both are reaped."""
     async with bench(tmp_path, limits=ManagerLimits(generation=GenerationLimits(shutdown_s=0.1))) as stage:

@@ -753,7 +753,8 @@ async def test_a_worker_that_comes_back_late_lives(tmp_path: Path, autojump_cloc
         with pytest.raises(PluginTimeout):
             await stage.live().call(NORMALIZE, ASK)
         await trio.sleep(1)
-        late.abandoned, late.late_replies = 0, 1
+        late.left.clear()
+        late.late_replies = 1
         await trio.sleep(100)
         assert late.death is None
 
@@ -821,6 +822,103 @@ async def test_a_cancelled_call_leaves_nothing_behind(tmp_path: Path, autojump_c
         await stage.apply(a=PluginEntry())
         await old.died.wait()
         assert trio.current_time() - begin < 1
+
+
+async def leave(stage: Stage, calls: int, method: methods.Method[Any, Any] = methods.EXECUTOR_EXECUTE) -> None:
+    """Make *calls* calls, whose callers leave after a second."""
+    with trio.move_on_after(1):
+        async with trio.open_nursery() as nursery:
+            for _ in range(calls):
+                nursery.start_soon(stage.live().call, method, method.request())
+
+
+async def test_many_stuck_calls_kill_a_worker(tmp_path: Path, autojump_clock: object, lines: Lines) -> None:
+    """Executors have no deadline: those whose callers left would fill the worker for good."""
+    async with staged(tmp_path) as stage:
+        stage.put("a")
+        await stage.apply(a=entry())
+        hung = stage.opener.last
+        hung.answers["executor.execute"] = hung.answers["executor.count_tokens"] = hang
+        await leave(stage, 31)
+        assert stage.state().reason == ""
+        await leave(stage, 1, methods.EXECUTOR_COUNT_TOKENS)
+        await trio.sleep(1000)
+        assert stage.fate(0) is None
+        assert stage.state().reason == "stuck calls: 1 in executor.count_tokens, 31 in executor.execute"
+        said = [fields["method"] for event, fields in lines if event == "plugin call is stuck"]
+        assert sorted(map(str, said)) == ["executor.count_tokens", "executor.execute"]
+        await leave(stage, 1)
+        begin = trio.current_time()
+        await hung.died.wait()
+        assert trio.current_time() - begin == pytest.approx(5)
+        assert stage.fate(0) == "33 abandoned calls are stuck: 1 in executor.count_tokens, 32 in executor.execute"
+        await stage.until(PluginState.REGISTERED)
+        assert (stage.state().generation, stage.state().reason) == (2, "")
+
+
+async def test_a_small_worker_bears_fewer_stuck_calls(tmp_path: Path, autojump_clock: object) -> None:
+    """Three of four threads."""
+    async with staged(tmp_path, lambda transport: setattr(transport, "max_calls", 4)) as stage:
+        stage.put("a")
+        await stage.apply(a=entry())
+        hung = stage.opener.last
+        hung.answers["executor.execute"] = hang
+        await leave(stage, 2)
+        await trio.sleep(100)
+        assert hung.death is None
+        await leave(stage, 1)
+        await hung.died.wait()
+        assert stage.fate(0) == "3 abandoned calls are stuck: 3 in executor.execute"
+
+
+async def test_calls_that_come_back_late_are_not_stuck(tmp_path: Path, autojump_clock: object) -> None:
+    """Many clients leave at once; the plugin needs a while to see it."""
+    async with staged(tmp_path) as stage:
+        stage.put("a")
+        await stage.apply(a=entry())
+        late = stage.opener.last
+        late.answers["executor.execute"] = hang
+        await leave(stage, 200)
+        await trio.sleep(4)
+        late.left.clear()
+        await trio.sleep(100)
+        assert late.death is None
+        await leave(stage, 10)
+        await trio.sleep(10)
+        assert stage.state().reason == "stuck calls: 10 in executor.execute"
+        late.left.clear()
+        assert stage.state().reason == ""
+
+
+async def test_a_call_whose_caller_left_has_its_deadline_too(tmp_path: Path, autojump_clock: object) -> None:
+    """What nobody waits for any more does not hang for longer than what somebody waits for."""
+    async with staged(tmp_path) as stage:
+        stage.put("a")
+        await stage.apply(a=entry(timeout=20.0))
+        hung = stage.opener.last
+        hung.answers["request.normalize"] = hang
+        begin = trio.current_time()
+        await leave(stage, 1, NORMALIZE)
+        await hung.died.wait()
+        assert trio.current_time() - begin == pytest.approx(25)
+        assert stage.fate(0) == "hung in request.normalize for more than 25 s"
+
+
+async def test_inside_the_proxy_stuck_calls_are_only_shown(
+    tmp_path: Path, autojump_clock: object, lines: Lines
+) -> None:
+    """Whatever their number is, and past every deadline."""
+    async with staged(tmp_path) as stage:
+        stage.put("a")
+        await stage.apply(a=entry(isolation=Isolation.INLINE, timeout=2.0))
+        hung = stage.opener.last
+        hung.answers["executor.execute"] = hang
+        await leave(stage, 40)
+        await trio.sleep(100)
+        assert hung.death is None
+        assert stage.state().state is PluginState.REGISTERED
+        assert stage.state().reason == "stuck calls: 40 in executor.execute"
+        assert [event for event, _ in lines].count("plugin call is stuck") == 1
 
 
 async def test_what_a_plugin_reports_reaches_the_caller(tmp_path: Path, autojump_clock: object) -> None:

@@ -211,6 +211,24 @@ async def test_a_stream_that_breaks_ends_with_the_error() -> None:
         assert host.open_streams == 0
 
 
+SIGNS = {"openai": "choices", "openai-response": "output", "claude": "content", "gemini": "candidates"}
+
+
+@pytest.mark.parametrize("leaving", SIGNS)
+@pytest.mark.parametrize("model", ["gpt", "claude"])
+async def test_answers_leave_in_the_protocol_that_was_asked_for(leaving: str, model: str) -> None:
+    """Whatever the request came in, and whatever the provider speaks (plugin-abi 5.5.1)."""
+    async with open_host() as host:
+        ask = asking(exit_protocol=leaving, model=model)
+        answer = json.loads(unb64((await host.call("host.model.execute", ask))["body"]))
+        assert SIGNS[leaving] in answer
+        head = await host.call("host.model.execute_stream", {**ask, "stream": True})
+        units, error = await read_all(host, head["stream_id"])
+        assert (bool(units), error) == (True, "")
+        bare = leaving in ("openai", "gemini")
+        assert all(unit.startswith(b"{" if bare else (b"event:", b"data:")) for unit in units)
+
+
 @pytest.mark.parametrize(
     ("method", "changes", "text", "status"),
     [
@@ -219,7 +237,6 @@ async def test_a_stream_that_breaks_ends_with_the_error() -> None:
         ("host.model.execute", {"model": "none"}, "unknown provider for model none", 400),
         ("host.model.execute", {"entry_protocol": ""}, "unknown entry_protocol ''", 400),
         ("host.model.execute", {"exit_protocol": "morse"}, "unknown exit_protocol 'morse'", 400),
-        ("host.model.execute", {"exit_protocol": "claude"}, "nothing translates answers", 501),
         ("host.model.execute", {"model": 7}, "decode host model execution request: ", 400),
         ("host.model.execute_stream", {"stream": "true"}, "decode host model execution stream request: ", 400),
     ],
