@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from cpa.config.load import load_config, parse_config
     from cpa.config.schema import Config
     from cpa.errors import CpaError
+    from cpa.pipeline.chains import Chain
 
-__all__ = ["App", "Config", "CpaError", "Options", "__version__", "load_config", "open_app", "parse_config"]
+__all__ = ["App", "Chain", "Config", "CpaError", "Options", "__version__", "load_config", "open_app", "parse_config"]
 
 _HOMES = {
     "App": "cpa.app",
+    "Chain": "cpa.pipeline.chains",
     "Config": "cpa.config.schema",
     "CpaError": "cpa.errors",
     "Options": "cpa.app",

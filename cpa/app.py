@@ -30,6 +30,8 @@ from cpa.observability.metrics import Metrics, NullMetrics, PrometheusMetrics
 from cpa.observability.redact import KnownSecrets
 from cpa.observability.request_log import RequestLogs, RequestLogSettings, open_request_logs
 from cpa.observability.sink import FileDestination, LogSink, StreamDestination, log_directory, open_sink
+from cpa.pipeline.chains import Chain, Compiled, of_config
+from cpa.pipeline.compiling import compile_chains
 from cpa.pipeline.completions import Completions, open_completions
 from cpa.pipeline.payload import payload_of
 from cpa.pipeline.plan import Plan
@@ -182,6 +184,7 @@ class RuntimeBuilder:
 
     Attributes:
       registrations: stages of in-process Python code.
+      chains: of in-process Python code; they come before those of configurations.
       plugins: whose stages join them.
       signatures, responses: what translation keeps for clients that cannot, or do not want to.
     """
@@ -192,6 +195,7 @@ class RuntimeBuilder:
     plugins: PluginHost
     accounts: Accounts
     registrations: tuple[Registration, ...] = ()
+    chains: tuple[Compiled, ...] = ()
     signatures: SignatureCache = attrs.field(factory=SignatureCache)
     responses: ResponseStore = attrs.field(factory=ResponseStore)
 
@@ -215,7 +219,9 @@ class RuntimeBuilder:
             force_prefix=config.force_model_prefix,
             created_unix=int(time()),
         )
-        plan = Plan.build(self.registrations + self.plugins.registrations())
+        # They were judged when the configuration was read: this raises nothing.
+        configured = compile_chains(map(of_config, config.pipeline.chains), where="pipeline.chains")
+        plan = Plan.build(self.registrations + self.plugins.registrations(), (*self.chains, *configured))
         return Runtime(
             config=config,
             access=self._access(config, plan),
@@ -281,6 +287,7 @@ async def open_app(
     options: Options = Options(),
     listeners: Listeners | None = None,
     registrations: Iterable[Registration] = (),
+    chains: Iterable[Chain] = (),
     sink: LogSink | None = None,
 ) -> AsyncIterator[App]:
     """Run a proxy while the block runs.
@@ -288,12 +295,14 @@ async def open_app(
     Args:
       listeners: bound and listening; None = bind as *loaded* and *options* say.
       registrations: stages of in-process Python code; plugins add theirs.
+      chains: steps for some requests and their answers; the first that matches is used, before those of *loaded*.
       sink: where the log goes; None leaves logging alone, for embedders.
 
-    Raises: StartError. Cancellation and the end of the block close everything at once; call `App.drain` and let
-      `serve` finish for a graceful end.
+    Raises: StartError; ConfigError for a chain that makes no sense. Cancellation and the end of the block close
+      everything at once; call `App.drain` and let `serve` finish for a graceful end.
     """
     config = loaded.config
+    own_chains = compile_chains(chains)
     secrets = Secrets((config,))
     secrets.renew()
     listeners = listeners or await bind(config, options)
@@ -331,6 +340,7 @@ async def open_app(
             plugins=plugins,
             accounts=usage,
             registrations=tuple(registrations),
+            chains=own_chains,
         )
         state = ServerState(
             runtime=builder.build(config),

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import trio
 
-from cpa import cli_flags, cli_plugin
+from cpa import cli_flags, cli_plugin, cli_translate
 from cpa.app import Options, StartError, load_demo, serve
 from cpa.config.load import load_config
 from cpa.credentials.from_config import credentials_from_config
 from cpa.errors import ConfigError
-from cpa.formats.names import SAME_WIRE, Format
+from cpa.formats.names import SAME_WIRE, Format, translates
 from cpa.models.registry import offers
+from cpa.pipeline.chains import NATIVE_IDENTITY
 from cpa.pipeline.plan import Plan
 from cpa.pipeline.stage import POLICIES, StageKind
-from cpa.pipeline.stream import NATIVE_IDENTITY
 from cpa.server.listener import tls_context
 from cpa.testing.mock import main as mock
 from cpa.upstream.dialects import dialect_of
@@ -35,6 +35,7 @@ examples:
   cpa serve --config config.yaml        the real thing; SIGHUP or saving the file reloads it
   cpa mock-provider --port 8318         a provider that answers by script and fails on demand
   cpa plan --config config.yaml --from claude --to gemini
+  cpa translate --from claude --to gemini < request.json
   cpa plugin list --config config.yaml  which plugins there are, and how they are
   cpa plugin check acme.so              test a plugin against the contract
 """
@@ -126,6 +127,7 @@ def make_parser(plugin_flags: str = "") -> argparse.ArgumentParser:
     command.add_argument("--no-plugins", action="store_true", help="do not load the configured plugins")
     command.set_defaults(run=run_plan)
 
+    cli_translate.add_translate_command(commands, add_config)
     cli_plugin.add_plugin_commands(commands, add_config)
 
     command = commands.add_parser("mock-provider", help="run a provider that answers by script and fails on demand")
@@ -207,6 +209,11 @@ def run_plan(options: argparse.Namespace) -> int:
         for target in Format:
             if options.source in (None, source) and options.target in (None, target):
                 print(f"  {source:<16} -> {target:<16} {route_text(source, target)}")
+    chains = list(cli_translate.chains_text(loaded.config, stages, source=options.source, target=options.target))
+    if chains:
+        print("chains, the first that matches is used:")
+        for line in chains:
+            print(line)
     print("providers:")
     for credential in credentials_from_config(loaded.config):
         dialect = dialect_of(credential.provider)
@@ -224,7 +231,7 @@ def route_text(source: Format, target: Format) -> str:
         return "passes as bytes"
     if (source, target) in SAME_WIRE:
         return "passes as bytes, unless a plugin translates"
-    return "no translator"
+    return "translated" if translates(source, target) else "no translator"
 
 
 def run_mock(options: argparse.Namespace) -> int:

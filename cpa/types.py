@@ -30,6 +30,10 @@ class Operation(StrEnum):
 
     GENERATE = "generate"
     COUNT_TOKENS = "count_tokens"
+    COMPACT = "compact"
+    """OpenAI Responses: a conversation in fewer tokens, readable by its vendor only."""
+    EMBED = "embed"
+    """OpenAI's embeddings."""
 
 
 class WireLog(Protocol):

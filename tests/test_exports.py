@@ -15,7 +15,7 @@ PACKAGES += [
     for module in pkgutil.walk_packages(cpa.__path__, "cpa.")
     if module.name != "cpa.__main__" and not module.name.endswith("._native")
 ]
-PUBLIC = ("App", "Config", "CpaError", "Options", "__version__", "load_config", "open_app", "parse_config")
+PUBLIC = ("App", "Chain", "Config", "CpaError", "Options", "__version__", "load_config", "open_app", "parse_config")
 
 
 @pytest.mark.parametrize("name", PACKAGES)

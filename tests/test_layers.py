@@ -27,10 +27,11 @@ BASE = frozenset(
 ANYTHING = frozenset({"*"})
 LAYERS: Mapping[str, frozenset[str]] = {
     "cpa.__main__": frozenset({"cli"}),
-    "cpa.__init__": frozenset({"app", "config"}),
+    "cpa.__init__": frozenset({"app", "config", "pipeline"}),
     "cpa.cli": ANYTHING,
     "cpa.cli_flags": ANYTHING,
     "cpa.cli_plugin": ANYTHING,
+    "cpa.cli_translate": ANYTHING,
     "cpa.app": ANYTHING,
     "cpa.server": frozenset({"host", "pipeline", "formats", "models", "observability", "usage"}),
     "cpa.host": frozenset({"abi", "pipeline", "upstream", "usage", "models", "scheduling", "credentials", "config"})
@@ -44,7 +45,7 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "cpa.usage": frozenset({"credentials", "formats"}),
     "cpa.credentials": frozenset({"config"}),
     "cpa.observability": frozenset({"formats"}),
-    "cpa.config": frozenset(),
+    "cpa.config": frozenset({"pipeline"}),  # which steps there are and what they take, whoever runs them knows
     "cpa.formats": frozenset(),
     "cpa.testing": ANYTHING,
 }
@@ -52,7 +53,8 @@ LAYERS: Mapping[str, frozenset[str]] = {
 NOT_ABOVE = {
     "cli": {"cpa.__main__"},
     "cli_flags": {"cpa.cli"},
-    "cli_plugin": {"cpa.cli", "cpa.cli_flags"},
+    "cli_plugin": {"cpa.cli", "cpa.cli_flags", "cpa.cli_translate"},
+    "cli_translate": {"cpa.cli"},
     "app": {"cpa.__main__", "cpa.__init__", "cpa.cli", "cpa.testing"},
 }
 """What stands at the top is imported from there only."""
@@ -107,6 +109,7 @@ TRIO_ALLOWED = frozenset(
 )
 """Who drives the logic, and the transports of plugin calls."""
 ASYNC_ALLOWED = TRIO_ALLOWED | {
+    "cpa.pipeline.applying",
     "cpa.pipeline.dispatch",
     "cpa.pipeline.stream",
     "cpa.pipeline.stage",

@@ -64,6 +64,11 @@ def text(name: str, *, omit: bool = False, secret: bool = False) -> Any:
     return _member(name, kinds.encode_text, kinds.decode_text, "", omit=omit, secret=secret)
 
 
+def error_text(name: str) -> Any:
+    """A string where Go's contract has an error, which cannot travel: ``null`` when empty, as without an error."""
+    return _member(name, lambda value: kinds.encode_text(value) if value else b"null", kinds.decode_text, "")
+
+
 def flag(name: str, *, omit: bool = False) -> Any:
     """A bool."""
     return _member(name, kinds.encode_flag, kinds.decode_flag, False, omit=omit)

@@ -11,7 +11,7 @@ ask the host while they finish.
 
 import os
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
@@ -20,7 +20,15 @@ import trio
 
 from cpa.abi.errors import PluginClosed, PluginError, PluginLoadError, PluginRequestTooLarge
 from cpa.abi.native import NativeLibrary
-from cpa.abi.transport import HostCallHandler, LogLine, PluginReply, TransportLimits, Unwind, method_name
+from cpa.abi.transport import (
+    HostCallHandler,
+    LeftBehind,
+    LogLine,
+    PluginReply,
+    TransportLimits,
+    Unwind,
+    method_name,
+)
 from cpa.config.schema import Isolation
 
 
@@ -28,6 +36,8 @@ from cpa.config.schema import Isolation
 class _Call:
     """One call and its thread; *lock* guards both flags, which two threads look at."""
 
+    method: str
+    started: float
     lock: threading.Lock = attrs.field(factory=threading.Lock)
     abandoned: bool = False
     returned: bool = False
@@ -35,11 +45,11 @@ class _Call:
 
 
 @attrs.define(eq=False, slots=True)
-class _Counts:
-    """Of abandoned calls; changed from worker threads."""
+class _Abandoned:
+    """The abandoned calls that still run, and how many came back; changed from worker threads."""
 
     lock: threading.Lock = attrs.field(factory=threading.Lock)
-    running: int = 0
+    running: dict[_Call, LeftBehind] = attrs.field(factory=dict)
     late: int = 0
 
 
@@ -56,12 +66,13 @@ class InlineTransport:
 
     isolation: Isolation = Isolation.INLINE
     pid: int = attrs.field(factory=os.getpid)
+    max_calls: int | None = None
     died: trio.Event = attrs.field(factory=trio.Event)
     death: str | None = None
 
     _closing: bool = False
     _drained: trio.Event = attrs.field(factory=trio.Event)
-    _counts: _Counts = attrs.field(factory=_Counts)
+    _abandoned: _Abandoned = attrs.field(factory=_Abandoned)
     _scopes: set[trio.CancelScope] = attrs.field(factory=set)
     _serving: trio.CancelScope = attrs.field(factory=lambda: trio.CancelScope(shield=True))
 
@@ -73,12 +84,17 @@ class InlineTransport:
     @property
     def abandoned(self) -> int:
         """Those of them that nobody waits for."""
-        return self._counts.running
+        return len(self._abandoned.running)
+
+    def left_behind(self) -> Sequence[LeftBehind]:
+        """See `PluginTransport.left_behind`."""
+        with self._abandoned.lock:
+            return tuple(self._abandoned.running.values())
 
     @property
     def late_replies(self) -> int:
         """Abandoned calls that came back."""
-        return self._counts.late
+        return self._abandoned.late
 
     async def call(self, method: str, payload: bytes, *, unwind: Unwind | None = None) -> PluginReply:
         """See `PluginTransport.call`."""
@@ -91,7 +107,7 @@ class InlineTransport:
             )
         if self._closing:
             raise PluginClosed(plugin_id=self.plugin_id)
-        call = _Call()
+        call = _Call(method, trio.current_time())
         with trio.CancelScope() as scope:
             self._scopes.add(scope)
             try:
@@ -120,9 +136,9 @@ class InlineTransport:
                 with suppress(trio.RunFinishedError):
                     call.on_return()
             if late:
-                with self._counts.lock:
-                    self._counts.running -= 1
-                    self._counts.late += 1
+                with self._abandoned.lock:
+                    del self._abandoned.running[call]
+                    self._abandoned.late += 1
 
     async def _unwound(self, call: _Call, grace_s: float) -> None:
         """Wait up to *grace_s* seconds for the thread of a cancelled call to come back."""
@@ -135,11 +151,12 @@ class InlineTransport:
             await back.wait()
 
     def _abandon(self, call: _Call) -> None:
-        """Count the call if its thread is not back yet."""
-        with self._counts.lock, call.lock:
+        """Note the call if its thread is not back yet."""
+        with self._abandoned.lock, call.lock:
             if not call.returned:
                 call.abandoned = True
-                self._counts.running += 1
+                now = trio.current_time()
+                self._abandoned.running[call] = LeftBehind(method=call.method, started=call.started, since=now)
 
     async def aclose(self, grace_s: float) -> None:
         """See `PluginTransport.aclose`."""
@@ -225,8 +242,8 @@ async def open_inline(
     """Run the library *path* (absolute) in this process and end it with the block; see `open_process`.
 
     Raises: PluginLoadError, AbiMismatch.
-    Ownership: the library itself, about 2 KB and the descriptor of its private copy stay until the process ends: code
-    that may still run cannot be unmapped.
+    Ownership: the library itself and about 2 KB stay until the process ends: code that may still run cannot be
+    unmapped.
     """
     limits = limits or TransportLimits()
     transport = InlineTransport(

@@ -21,7 +21,7 @@ class NativeLibrary:
     """A library and its queue of host calls.
 
     What is in C memory is never freed, because the plugin may use it at any time (less than 2 KB); `end` closes the one
-    descriptor besides that of the library's private copy, which is as immortal as the library.
+    descriptor.
     """
 
     def __init__(self, *, plugin_id: str, max_body: int) -> None:

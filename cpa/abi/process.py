@@ -40,7 +40,16 @@ from cpa.abi.errors import (
 )
 from cpa.abi.frames import Frame, FrameDecoder, FrameError, Kind, LoadFailure, Refusal
 from cpa.abi.lines import LineSplitter
-from cpa.abi.transport import HostCallHandler, LogLine, LogStream, PluginReply, TransportLimits, Unwind, method_name
+from cpa.abi.transport import (
+    HostCallHandler,
+    LeftBehind,
+    LogLine,
+    LogStream,
+    PluginReply,
+    TransportLimits,
+    Unwind,
+    method_name,
+)
 from cpa.config.schema import Isolation
 
 WORKER = Path(__file__).with_name("cpa-plugin-worker")
@@ -82,11 +91,11 @@ _LOAD_ERRORS: dict[int, type[PluginLoadError]] = {LoadFailure.ABI_MISMATCH: AbiM
 
 @attrs.define(eq=False, slots=True)
 class _Pending:
-    """A call without an answer. `task` is None while nobody waits: for a moment, or because it was abandoned."""
+    """A call without an answer. `task` is None while nobody waits: for a moment, or because it was left behind."""
 
     method: str
     task: trio.lowlevel.Task | None
-    abandoned: bool = False
+    started: float
     reply: PluginReply | None = None
     error: PluginError | None = None
 
@@ -117,10 +126,10 @@ class ProcessTransport:
 
     isolation: Isolation = Isolation.PROCESS
     pid: int = attrs.field(init=False)
+    max_calls: int | None = attrs.field(init=False)
     died: trio.Event = attrs.field(factory=trio.Event)
     death: str | None = None
     late_replies: int = 0
-    abandoned: int = 0
 
     _loaded: trio.Event = attrs.field(factory=trio.Event)  # or failed to
     _load_error: PluginError | None = None
@@ -128,6 +137,7 @@ class ProcessTransport:
     _said_goodbye: bool = False
     _verdict: str = ""  # why we ended the process, if it was us
     _pending: dict[int, _Pending] = attrs.field(factory=dict)
+    _left_behind: dict[int, LeftBehind] = attrs.field(factory=dict)  # by the ids of those in _pending
     _next_id: int = 1
     _unsent: deque[memoryview | bytes] = attrs.field(factory=deque)
     _flush: trio.Event = attrs.field(factory=trio.Event)
@@ -135,6 +145,7 @@ class ProcessTransport:
 
     def __attrs_post_init__(self) -> None:
         self.pid = self._popen.pid
+        self.max_calls = self._limits.max_calls
 
     # ---- for callers ----
 
@@ -142,6 +153,15 @@ class ProcessTransport:
     def in_flight(self) -> int:
         """Calls without a reply."""
         return len(self._pending)
+
+    @property
+    def abandoned(self) -> int:
+        """Those of them that nobody waits for."""
+        return len(self._left_behind)
+
+    def left_behind(self) -> Sequence[LeftBehind]:
+        """See `PluginTransport.left_behind`."""
+        return tuple(self._left_behind.values())
 
     async def call(self, method: str, payload: bytes, *, unwind: Unwind | None = None) -> PluginReply:
         """See `PluginTransport.call`."""
@@ -156,13 +176,13 @@ class ProcessTransport:
             raise self._gone(method)
         call_id = self._next_id
         self._next_id += 1
-        pending = self._pending[call_id] = _Pending(method, trio.lowlevel.current_task())
+        pending = self._pending[call_id] = _Pending(method, trio.lowlevel.current_task(), trio.current_time())
         self._send(frames.header(Kind.CALL, id=call_id, method=name, body_len=len(payload)), name, payload)
 
         def abandon(_: object) -> trio.lowlevel.Abort:
             pending.task = None
-            pending.abandoned = True
-            self.abandoned += 1
+            now = trio.current_time()
+            self._left_behind[call_id] = LeftBehind(method=method, started=pending.started, since=now)
             return trio.lowlevel.Abort.SUCCEEDED
 
         def stop_waiting(_: object) -> trio.lowlevel.Abort:
@@ -320,8 +340,7 @@ class ProcessTransport:
         pending = self._pending.pop(frame.id, None)
         if pending is None:
             raise FrameError(f"reply to unknown call {frame.id}")
-        if pending.abandoned:
-            self.abandoned -= 1
+        if self._left_behind.pop(frame.id, None) is not None:
             self.late_replies += 1
             return
         if frame.kind == Kind.REPLY:
@@ -416,12 +435,12 @@ class ProcessTransport:
         if not self._loaded.is_set():
             self._load_error = self._gone(INIT)
             self._loaded.set()
-        for pending in self._pending.values():
-            if not pending.abandoned:
+        for call_id, pending in self._pending.items():
+            if call_id not in self._left_behind:
                 pending.error = self._gone(pending.method)
                 pending.resume()
         self._pending.clear()
-        self.abandoned = 0
+        self._left_behind.clear()
         self.died.set()
 
     def _cause(self) -> str:

@@ -293,9 +293,20 @@ static const char *open_error(const char *name) {
 }
 
 /*
- * The name of the copy is made of its descriptor. glibc takes a name that it has seen for the library that it has
- * loaded under it, so the descriptor stays open and its number cannot come again.
+ * A path of the descriptor that no other load has had. glibc takes a name that it has seen for the library that it has
+ * loaded under it, without looking at the file, and the number of a closed descriptor comes again. So a count stands
+ * in the path, in binary: "./" for 0, ".//" for 1. Later the name leads nowhere or elsewhere; who follows it for
+ * debugging (backtraces of Rust) finds no symbols.
  */
+static void name_copy(int fd, char *name, size_t size) {
+    static atomic_ullong loads;
+    int at = snprintf(name, size, "/proc/self/fd/");
+    for (unsigned long long load = atomic_fetch_add(&loads, 1); load > 0; load >>= 1)
+        at += snprintf(name + at, size - (size_t)at, "%s", load & 1 ? ".//" : "./");
+    snprintf(name + at, size - (size_t)at, "%d", fd);
+}
+
+/* The descriptor is closed: what is mapped keeps the copy, and with it an inode that no later copy can have. */
 static void *open_library(const char *path, int fall_back, char *name, size_t name_size, char *error, size_t size) {
     const char *why = "";
     int fd = private_copy(path, &why);
@@ -303,12 +314,11 @@ static void *open_library(const char *path, int fall_back, char *name, size_t na
         snprintf(error, size, "dlopen %s: %s", path, why);
         return NULL;
     }
-    snprintf(name, name_size, "/proc/self/fd/%d", fd);
+    name_copy(fd, name, name_size);
     void *library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
     if (library == NULL)
         snprintf(error, size, "dlopen %s: %s", path, open_error(name));
-    if (library == NULL || fall_back) /* with fall_back nothing else is ever opened under such a name */
-        close(fd);
+    close(fd);
     if (library == NULL && fall_back) {
         snprintf(name, name_size, "%s", path);
         library = dlopen(name, RTLD_NOW | RTLD_LOCAL);

@@ -10,7 +10,7 @@ than the memory it gives has undefined behaviour: no host can notice that, it re
 worker it mostly ends as a crash or as a reply with foreign bytes of the plugin's own memory.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
 from typing import Literal, Protocol, TypeAlias
 
@@ -18,7 +18,7 @@ import attrs
 import trio
 
 from cpa.abi.frames import MAX_BODY_BYTES, MAX_METHOD_BYTES
-from cpa.config.schema import Isolation
+from cpa.config.schema import Isolation, LimitsConfig
 
 HostCallHandler: TypeAlias = Callable[[bytes, bytes], Awaitable[bytes]]
 """``await handler(method, payload)`` answers one host call with an envelope; both arguments as the plugin gave them.
@@ -36,8 +36,20 @@ LogLine: TypeAlias = Callable[[LogStream, str], None]
 """``log_line(stream, text)`` hears what the plugin prints, line by line, and what the transport has to say; must not
 block. Inline plugins print where the proxy does, so only ``transport`` occurs there."""
 
-DEFAULT_MAX_BODY_BYTES = 256 * 1024 * 1024
-"""A request of the largest size that the server accepts (64 MiB) in base64 (×1.34), with room for a second body."""
+BODIES_FACTOR = 2.7
+"""Two bodies in one message, each in base64 (×4/3): a client's request as it came and as it is now."""
+
+MEMBERS_BYTES = 16 * 1024 * 1024
+"""For everything else in a message: headers, credentials, the history of a stream."""
+
+
+def largest_message(body_bytes: int) -> int:
+    """Size of the messages that let requests of up to *body_bytes* reach a plugin, as far as frames can carry them."""
+    return min(MAX_BODY_BYTES, int(body_bytes * BODIES_FACTOR) + MEMBERS_BYTES)
+
+
+DEFAULT_MAX_BODY_BYTES = largest_message(LimitsConfig().body_bytes)
+"""For the largest request that the server accepts unless configured otherwise."""
 
 DEFAULT_MAX_CALLS = 256
 """Calls that run in one worker at once, not counting as many as there are host calls in progress. Each costs a thread;
@@ -77,6 +89,19 @@ class PluginReply:
     body: bytes
 
 
+@attrs.frozen(kw_only=True)
+class LeftBehind:
+    """A call that the plugin still runs, or has not begun, and for which nobody waits any more.
+
+    Attributes:
+      started, since: by the Trio clock: when it was made, and when it was given up.
+    """
+
+    method: str
+    started: float
+    since: float
+
+
 class PluginTransport(Protocol):
     """A loaded plugin. Made by `open_process` or `open_inline`, which also end it.
 
@@ -84,6 +109,7 @@ class PluginTransport(Protocol):
       plugin_id: whose.
       isolation: where it runs.
       pid: process in which it runs.
+      max_calls: calls that run in it at once; None = any number.
       died: set once, when the plugin can no longer be used: crashed, killed or closed.
       death: why, e.g. ``killed by signal 11 (SIGSEGV)``; ``closed`` after an orderly end; None while it lives.
       late_replies: replies of abandoned calls that were dropped.
@@ -92,6 +118,7 @@ class PluginTransport(Protocol):
     plugin_id: str
     isolation: Isolation
     pid: int
+    max_calls: int | None
     died: trio.Event
     death: str | None
 
@@ -103,6 +130,10 @@ class PluginTransport(Protocol):
     @property
     def abandoned(self) -> int:
         """Those of `in_flight` for which nobody waits any more."""
+        ...
+
+    def left_behind(self) -> Sequence[LeftBehind]:
+        """The calls that `abandoned` counts, oldest first."""
         ...
 
     @property

@@ -19,6 +19,7 @@ from cpa.abi.codec import (
     blob,
     blobs,
     data,
+    error_text,
     flag,
     list_map,
     moment,
@@ -487,10 +488,13 @@ class ExecuteReply:
 
 @attrs.frozen(kw_only=True)
 class StreamChunk:
-    """One chunk of an inline stream. *err* cannot travel: anything but ``null`` fails the call."""
+    """One chunk of an inline stream, or with *err* its end by an error, whose payload does not count.
+
+    More than the contract has: there, anything but ``null`` fails the call (plugin-abi 10, no. 20).
+    """
 
     payload: bytes = data("Payload", secret=True)
-    err: None = nothing("Err")
+    err: str = error_text("Err")
 
 
 @attrs.frozen(kw_only=True)

@@ -45,7 +45,6 @@ INACTIVE: Final[Mapping[str, str]] = MappingProxyType(
         "routing.session-affinity-ttl": _CREDENTIALS,
         "routing.session-affinity-priority-failback": _CREDENTIALS,
         "streaming.bootstrap-retries": _CREDENTIALS,
-        "streaming.gemini-json-array": _TRANSLATION,
         "interactions-api-key": _TRANSLATION,
         **{f"{name}[].weight": _CREDENTIALS for name in _KEY_LISTS},
         "openai-compatibility[].api-key-entries[].weight": _CREDENTIALS,
@@ -58,7 +57,6 @@ INACTIVE: Final[Mapping[str, str]] = MappingProxyType(
         "oauth-request-scoped-errors": _CREDENTIALS,
         "state.backend": _STATE,
         "state.url": _STATE,
-        "pipeline.chains": _TRANSLATION,
     }
 )
 """Key path to the part that it comes with. ``[]`` stands for every item of a list; keys below a listed one count as

@@ -5,6 +5,7 @@ from pathlib import Path
 import attrs
 
 from cpa.config import kinds, providers
+from cpa.config.chains import read_pipeline
 from cpa.config.document import Document
 from cpa.config.fields import (
     At,
@@ -23,8 +24,6 @@ from cpa.config.fields import (
 from cpa.config.nodes import Findings, MappingNode, ScalarNode, is_null, to_json
 from cpa.config.payload import read_payload
 from cpa.config.schema import (
-    ChainConfig,
-    ChainMatch,
     Config,
     FrozenJson,
     ImageGeneration,
@@ -33,7 +32,6 @@ from cpa.config.schema import (
     LogFormat,
     LoggingConfig,
     MetricsConfig,
-    PipelineConfig,
     PluginEntry,
     PluginsConfig,
     PprofConfig,
@@ -57,7 +55,6 @@ MAX_WORKERS = 256
 MAX_NESTED_DEPTH = 64
 """Nested model calls hold one exchange each; deeper is a loop."""
 
-_FORMATS = ("openai", "openai-response", "claude", "gemini", "codex", "interactions", "antigravity")
 _ISOLATION = {item.value: item for item in Isolation}
 _STRATEGIES = {
     **dict.fromkeys(("round-robin", "roundrobin", "rr"), Strategy.ROUND_ROBIN),
@@ -223,58 +220,6 @@ def _translation(keys: Section) -> TranslationConfig:
     )
 
 
-def _format(at: At) -> str:
-    name = text("a protocol")(at).lower()
-    if name and name not in _FORMATS:
-        # Plugins may bring protocols of their own, so this cannot be a problem.
-        at.warn(f"not a protocol that CPA knows ({', '.join(_FORMATS)}); the chain applies only to a plugin's")
-    return name
-
-
-def _chain_match(keys: Section) -> ChainMatch:
-    return ChainMatch(
-        source=keys.get("from", _format, ""),
-        target=keys.get("to", _format, ""),
-        models=keys.get("models", kinds.texts("a model pattern"), ()),
-        keys=keys.get("keys", kinds.texts("a key", secret=True), ()),
-    )
-
-
-def _step(at: At) -> FrozenJson:
-    expected = "a step: a name, or a mapping of one name to its setting"
-    match at.node:
-        case ScalarNode(value=str(name)) if name.strip():
-            return name.strip()
-        case MappingNode(entries=(entry,)) if not is_null(entry.node):
-            return to_json(at.node)
-        case MappingNode(entries=entries):
-            raise at.reject(expected, got=f"a mapping of {len(entries)} names, or without setting")
-    raise at.reject(expected)
-
-
-def _chain(keys: Section) -> ChainConfig:
-    steps = list_of(_step, "steps")
-    return ChainConfig(
-        name=keys.require("name", text("a name", allow_empty=False), "a name", ""),
-        match=keys.get("match", section(_chain_match), ChainMatch()),
-        request=keys.get("request", steps, ()),
-        response=keys.get("response", steps, ()),
-    )
-
-
-def _chains(at: At) -> tuple[ChainConfig, ...]:
-    chains = list_of(section(_chain), "mappings")(at)
-    names = [chain.name for chain in chains if chain.name]
-    for name in dict.fromkeys(names):
-        if names.count(name) > 1:
-            at.reject("every chain name once", got=f"{name!r} more than once")
-    return chains
-
-
-def _pipeline(keys: Section) -> PipelineConfig:
-    return PipelineConfig(chains=keys.get("chains", _chains, ()))
-
-
 def _auth_dir(at: At) -> Path:
     # Through the schema, so that the default is recognised as such when the file spells it out.
     written = text("a path")(at)
@@ -354,7 +299,7 @@ def _config(keys: Section) -> Config:
         limits=get("limits", section(_limits), default.limits),
         state=get("state", section(_state), default.state),
         translation=get("translation", section(_translation), default.translation),
-        pipeline=get("pipeline", section(_pipeline), default.pipeline),
+        pipeline=get("pipeline", section(read_pipeline), default.pipeline),
     )
 
 

@@ -9,9 +9,11 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from cpa.abi import methods, wire
+from cpa.abi.errors import PluginRequestTooLarge
 from cpa.abi.kinds import B64, NO_BYTES, Blobs
 from cpa.abi.methods import Method
 from cpa.abi.transport import Unwind
+from cpa.errors import RequestTooLarge
 from cpa.formats import headers as http
 from cpa.host.registration import Identifiers
 from cpa.host.scopes import InboundContext, ScopeRegistry
@@ -236,32 +238,32 @@ class PluginStages:
         return PickResult(credential_id=reply.auth_id.strip(), delegate=reply.delegate.strip())
 
     async def intercept_before(self, call: InterceptRequestCall) -> InterceptRequestResult:
-        """`request.intercept_before`."""
+        """`request.intercept_before`. Raises: RequestTooLarge."""
         return await self._intercept(methods.REQUEST_INTERCEPT_BEFORE, call)
 
     async def intercept_after(self, call: InterceptRequestCall) -> InterceptRequestResult:
-        """`request.intercept_after`."""
+        """`request.intercept_after`. Raises: RequestTooLarge."""
         return await self._intercept(methods.REQUEST_INTERCEPT_AFTER, call)
 
     async def _intercept(
         self, method: Method[wire.InterceptRequest, wire.InterceptReply], call: InterceptRequestCall
     ) -> InterceptRequestResult:
-        reply = await self._scoped(
-            call.execution,
-            method,
-            wire.InterceptRequest(
-                request_id=call.execution.request_id,
-                trace_id=call.execution.trace_id,
-                source_format=call.source_format,
-                to_format=call.to_format,
-                model=call.model,
-                requested_model=call.requested_model,
-                stream=call.stream,
-                headers=call.headers,
-                body=encoded(call.execution, call.body),
-                metadata=call.execution.metadata,
-            ),
+        request = wire.InterceptRequest(
+            request_id=call.execution.request_id,
+            trace_id=call.execution.trace_id,
+            source_format=call.source_format,
+            to_format=call.to_format,
+            model=call.model,
+            requested_model=call.requested_model,
+            stream=call.stream,
+            headers=call.headers,
+            body=encoded(call.execution, call.body),
+            metadata=call.execution.metadata,
         )
+        try:
+            reply = await self._scoped(call.execution, method, request)
+        except PluginRequestTooLarge as exc:  # a policy that cannot see the request has not agreed to it
+            raise RequestTooLarge(f"request is too large for {method.name} of plugin {self._plugin.id}") from exc
         return InterceptRequestResult(
             headers=reply.headers,
             clear_headers=reply.clear_headers,

@@ -9,6 +9,7 @@ does. A plugin that has ended fails its streams through `HostServices.close_owne
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from http import HTTPStatus
+from itertools import takewhile
 from typing import Final, TypeAlias
 
 import attrs
@@ -28,7 +29,7 @@ from cpa.host.adapters import encoded, inbound
 from cpa.host.generation import HeldPlugin
 from cpa.host.plugin import LivePlugin, PluginUnavailable
 from cpa.host.scopes import Caller, CallScope, ScopeRegistry
-from cpa.host.streams import ExecutorStream, ExecutorStreams
+from cpa.host.streams import ExecutorStream, ExecutorStreamError, ExecutorStreams
 from cpa.pipeline.rules import query_map
 from cpa.types import Operation, UpstreamCall, Wire
 
@@ -161,7 +162,9 @@ class PluginExecutor:
         # Inline: stream and scope are over (plugin-abi 4.7.4).
         stream.abort()
         scope.close()
-        return PluginAnswer(call, headers, chunks=tuple(chunk.payload for chunk in reply.chunks if chunk.payload))
+        good = tuple(takewhile(lambda chunk: not chunk.err, reply.chunks))
+        error = reply.chunks[len(good)].err if len(good) < len(reply.chunks) else ""
+        return PluginAnswer(call, headers, chunks=tuple(chunk.payload for chunk in good if chunk.payload), error=error)
 
     @contextmanager
     def _mapped(self, call: UpstreamCall) -> Iterator[None]:
@@ -239,6 +242,7 @@ class PluginAnswer:
     headers: RawHeaders
     _body: bytes = attrs.field(default=b"", kw_only=True, repr=False)
     _chunks: tuple[bytes, ...] = attrs.field(default=(), kw_only=True, repr=False)
+    _error: str = attrs.field(default="", kw_only=True)  # after the chunks
     _stream: ExecutorStream | None = attrs.field(default=None, kw_only=True)
     status: int = attrs.field(default=200, init=False)
 
@@ -266,6 +270,9 @@ class PluginAnswer:
         else:
             await trio.lowlevel.checkpoint()
             if not self._chunks:
+                error, self._error = self._error, ""
+                if error:
+                    raise ExecutorStreamError(error)
                 raise StopAsyncIteration
             chunk, self._chunks = self._chunks[0], self._chunks[1:]
         if self._call.log is not None:

@@ -7,10 +7,16 @@ running call is due, and is woken early only by a call that is due before that.
 
 A generation that was retired takes no calls any more except through `hold`, which is how a stream that began on it ends
 on it. When nobody uses it any longer, or when its time is over, it is shut down.
+
+A call that was given up, by its deadline or because its caller left, goes on inside the plugin, on a thread of its own.
+One that does not come back within the grace time is stuck. A worker is killed for a stuck call that is past its hard
+deadline, and for many stuck calls: executors have no deadline, and the last thread of the worker would be gone. Nothing
+can be done about a library in our own process but to say so.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, Final, Protocol, TypeVar
 
@@ -19,8 +25,15 @@ import trio
 
 from cpa.abi.envelope import decode_reply, encode_request
 from cpa.abi.errors import PluginClosed, PluginError, PluginLoadError
-from cpa.abi.methods import DEFAULT_TIMEOUT_S, PLUGIN_RECONFIGURE, PLUGIN_REGISTER, Method, TimeoutClass
-from cpa.abi.transport import HostCallHandler, LogLine, LogStream, PluginTransport, Unwind
+from cpa.abi.methods import (
+    DEFAULT_TIMEOUT_S,
+    METHODS,
+    PLUGIN_RECONFIGURE,
+    PLUGIN_REGISTER,
+    Method,
+    TimeoutClass,
+)
+from cpa.abi.transport import HostCallHandler, LeftBehind, LogLine, LogStream, PluginTransport, Unwind
 from cpa.config.schema import Isolation
 from cpa.host.discovery import PluginFile
 from cpa.host.registration import Registration, greet
@@ -53,22 +66,30 @@ class PluginTimeout(PluginError):
 
 @attrs.frozen(kw_only=True)
 class GenerationLimits:
-    """Seconds.
+    """Seconds, and a number of calls.
 
     Attributes:
       soft_s: a call that takes longer is mentioned in the log.
       soft_execution_s: the same for methods that have no hard deadline of their own: whole model answers.
-      hang_grace_s: after a hard deadline, before the worker is killed.
+      hang_grace_s: what a call that was given up has to come back before it counts as stuck. Longer than the 0.5 s that
+        calls get to unwind when their callers leave: what only computes for a while is no trouble.
+      stuck_calls: more of them, or `STUCK_SHARE` of its threads, and the worker is killed.
       shutdown_s: for the plugin's C shutdown, and for calls that were not drained before.
     """
 
     soft_s: float = 5.0
     soft_execution_s: float = 300.0
     hang_grace_s: float = 5.0
+    stuck_calls: int = 32
     shutdown_s: float = 2.0
 
 
 DEFAULT_LIMITS: Final = GenerationLimits()
+
+STUCK_SHARE: Final = 0.75
+"""Of a worker's threads: the rest would not last until somebody notices."""
+
+GREETINGS: Final = frozenset({PLUGIN_REGISTER.name, PLUGIN_RECONFIGURE.name})
 
 
 class TransportOpener(Protocol):
@@ -126,6 +147,8 @@ class Generation:
     _unused: trio.Event = attrs.field(factory=trio.Event)
     _tasks: trio.Nursery | None = None
     _running: set[_Running] = attrs.field(factory=set)
+    _said_stuck: set[str] = attrs.field(factory=set)  # methods, while calls of them are stuck
+    _killed: bool = False
     _next_look: float = math.inf
     _look: trio.Event = attrs.field(factory=trio.Event)
 
@@ -169,6 +192,14 @@ class Generation:
         """Calls and holds."""
         return self._users
 
+    @property
+    def trouble(self) -> str:
+        """What is wrong with it at this moment, for operators; empty when nothing is."""
+        if self._transport is None or self._transport.death is not None:
+            return ""
+        stuck = self._stuck(trio.current_time())
+        return f"stuck calls: {_by_method(stuck)}" if stuck else ""
+
     async def call(
         self,
         method: Method[Q, R],
@@ -189,16 +220,15 @@ class Generation:
 
         Raises:
           PluginCallError, PluginReplyError: what it answered.
-          PluginTimeout: the hard deadline passed. The call is abandoned; a worker in which abandoned calls are still
-            stuck after the grace time is killed.
+          PluginTimeout: the hard deadline passed. The call is abandoned; the worker is killed if it does not come back
+            within the grace time.
           PluginClosed: retired. PluginCrashed, PluginRequestTooLarge, PluginReplyTooLarge: see the transport.
         Cancellation: at once; the plugin is not told and goes on. With *unwind*, when that lets it.
         """
         if self._retired.is_set() and not retired:
             raise PluginClosed(plugin_id=self.plugin_id)
         payload = encode_request(method, request, scope_id=scope_id, stream_id=stream_id)
-        timeout_s = method.timeout.seconds if self.timeout_s is None else self.timeout_s or None
-        return await self._exchange(method, payload, timeout_s, unwind)
+        return await self._exchange(method, payload, unwind)
 
     @contextmanager
     def hold(self) -> Iterator["HeldPlugin"]:
@@ -270,7 +300,7 @@ class Generation:
     async def _serve(self, task_status: trio.TaskStatus[None]) -> PluginError | None:
         async with trio.open_nursery() as tasks:
             self._tasks = tasks
-            tasks.start_soon(self._mention_slow_calls, name=f"slow calls of {self.plugin_id}")
+            tasks.start_soon(self._watch_calls, name=f"slow calls of {self.plugin_id}")
             try:
                 self._registration = await greet(
                     self._greeting_call, PLUGIN_REGISTER, self.config_yaml, plugin_id=self.plugin_id
@@ -297,12 +327,16 @@ class Generation:
         self._unused.set()  # whoever still holds it learns from its calls
 
     async def _greeting_call(self, method: Method[Q, R], request: Q, /) -> R:
-        # Without a limit, a plugin could keep the whole configuration from being applied.
-        return await self._exchange(method, encode_request(method, request), self.timeout_s or DEFAULT_TIMEOUT_S)
+        return await self._exchange(method, encode_request(method, request))
 
-    async def _exchange(
-        self, method: Method[Any, R], payload: bytes, timeout_s: float | None, unwind: Unwind | None = None
-    ) -> R:
+    def _hard_s(self, method: Method[Any, Any]) -> float | None:
+        """The hard deadline of *method*, None for none."""
+        timeout_s = method.timeout.seconds if self.timeout_s is None else self.timeout_s or None
+        # Without a limit, a plugin could keep the whole configuration from being applied.
+        return DEFAULT_TIMEOUT_S if timeout_s is None and method.name in GREETINGS else timeout_s
+
+    async def _exchange(self, method: Method[Any, R], payload: bytes, unwind: Unwind | None = None) -> R:
+        timeout_s = self._hard_s(method)
         running = self._begin(method)
         try:
             if timeout_s is None:
@@ -311,7 +345,7 @@ class Generation:
                 with trio.CancelScope(deadline=running.started + timeout_s) as scope:
                     reply = await self.transport.call(method.name, payload, unwind=unwind)
                 if scope.cancelled_caught:
-                    self._give_up(method.name, timeout_s)
+                    log.warning("plugin call is abandoned", **self._names(), method=method.name, seconds=timeout_s)
                     raise PluginTimeout(plugin_id=self.plugin_id, method=method.name, timeout_s=timeout_s)
         finally:
             self._end(running)
@@ -324,23 +358,29 @@ class Generation:
         due = now + (self._limits.soft_execution_s if unlimited else self._limits.soft_s)
         running = _Running(method.name, now, due)
         self._running.add(running)
-        if due < self._next_look:
-            self._next_look = due
-            self._look.set()
+        self._look_at(due)
         return running
 
     def _end(self, running: _Running) -> None:
         self._running.discard(running)
         if running.due == math.inf:
             log.info("slow plugin call ended", **self._names(), method=running.method, seconds=_age(running))
+        if self.transport.abandoned:  # perhaps this one
+            self._look_at(trio.current_time() + self._limits.hang_grace_s)
         self._leave()
+
+    def _look_at(self, due: float) -> None:
+        """Let the watching task look at the calls then, if it would not before."""
+        if due < self._next_look:
+            self._next_look = due
+            self._look.set()
 
     def _leave(self) -> None:
         self._users -= 1
         if self._users == 0 and self._retired.is_set():
             self._unused.set()
 
-    async def _mention_slow_calls(self) -> None:
+    async def _watch_calls(self) -> None:
         while True:
             self._look = trio.Event()
             with trio.move_on_at(self._next_look):
@@ -350,23 +390,52 @@ class Generation:
                 if running.due <= now:
                     log.warning("plugin call is slow", **self._names(), method=running.method, seconds=_age(running))
                     running.due = math.inf
-            self._next_look = min((running.due for running in self._running), default=math.inf)
+            next_slow = min((running.due for running in self._running), default=math.inf)
+            self._next_look = min(next_slow, self._judge_abandoned(now))
 
-    def _give_up(self, method: str, timeout_s: float) -> None:
-        log.warning("plugin call is abandoned", **self._names(), method=method, seconds=timeout_s)
-        if self._tasks is not None and self.isolation is Isolation.PROCESS:
-            self._tasks.start_soon(self._kill_if_stuck, method, timeout_s, name=f"grace of {method}:{self.plugin_id}")
-
-    async def _kill_if_stuck(self, method: str, timeout_s: float) -> None:
-        # The transport counts abandoned calls but does not tell them apart. Fewer late replies than there were
-        # abandoned calls prove that one of those is stuck; others that came back later can hide it until the next time.
+    def _judge_abandoned(self, now: float) -> float:
+        """Mention stuck calls, and kill the worker if they call for it; when to look again, infinite for never."""
         transport = self.transport
-        stuck, replies = transport.abandoned, transport.late_replies
-        with trio.move_on_after(self._limits.hang_grace_s):
-            await transport.died.wait()
-        came_back = transport.late_replies - replies
-        if transport.death is None and transport.abandoned and came_back < stuck:
-            transport.kill(f"hung in {method} for more than {timeout_s + self._limits.hang_grace_s:g} s")
+        if transport.death is not None or self._killed:
+            return math.inf
+        stuck = self._stuck(now)
+        methods = {call.method for call in stuck}
+        for method in methods - self._said_stuck:
+            log.warning("plugin call is stuck", **self._names(), method=method, calls=_by_method(stuck))
+        self._said_stuck = methods
+        reason = self._unbearable(stuck, now)
+        if reason and self.isolation is Isolation.PROCESS:
+            self._killed = True
+            transport.kill(reason)
+            return math.inf
+        left = transport.left_behind()
+        dues = (due for call in left for due in (self._stuck_at(call), self._hung_at(call)) if due > now)
+        return min(dues, default=math.inf)
+
+    def _stuck(self, now: float) -> list[LeftBehind]:
+        return [call for call in self.transport.left_behind() if self._stuck_at(call) <= now]
+
+    def _stuck_at(self, call: LeftBehind) -> float:
+        return call.since + self._limits.hang_grace_s
+
+    def _hung_at(self, call: LeftBehind) -> float:
+        """When it counts as hung even if it is the only one: also a call whose caller left can be past its deadline."""
+        hard_s = self._hard_s(METHODS[call.method])
+        if hard_s is None:
+            return math.inf
+        return max(call.since, call.started + hard_s) + self._limits.hang_grace_s
+
+    def _unbearable(self, stuck: list[LeftBehind], now: float) -> str:
+        """Why a worker with these stuck calls must be killed; empty when it need not be."""
+        for call in stuck:
+            if self._hung_at(call) <= now:
+                allowed_s = (self._hard_s(METHODS[call.method]) or 0) + self._limits.hang_grace_s
+                return f"hung in {call.method} for more than {allowed_s:g} s"
+        threads = self.transport.max_calls
+        most = self._limits.stuck_calls
+        if len(stuck) > most or (threads is not None and len(stuck) >= threads * STUCK_SHARE):
+            return f"{len(stuck)} abandoned calls are stuck: {_by_method(stuck)}"
+        return ""
 
     def _log_line(self, stream: LogStream, text: str) -> None:
         if stream == "transport":
@@ -376,6 +445,11 @@ class Generation:
 
     def _names(self) -> dict[str, object]:
         return {"plugin": self.plugin_id, "generation": self.number}
+
+
+def _by_method(calls: Iterable[LeftBehind]) -> str:
+    counts = Counter(call.method for call in calls)
+    return ", ".join(f"{count} in {method}" for method, count in sorted(counts.items()))
 
 
 def _age(running: _Running) -> float:

@@ -15,13 +15,14 @@ from cpa.config.schema import Isolation
 from cpa.host.discovery import PluginFile
 from cpa.host.generation import Generation, HeldPlugin
 from cpa.host.registration import Identifiers
+from cpa.pipeline.dispatch import KnownOutage
 from cpa.types import PluginId
 
 Q = TypeVar("Q")
 R = TypeVar("R")
 
 
-class PluginUnavailable(PluginError):
+class PluginUnavailable(PluginError, KnownOutage):
     """The plugin is not running at the moment: it starts again, was fused, switched off or failed to load."""
 
     http_status = 503

@@ -111,7 +111,7 @@ class PluginSlot:
             path=str(file.path) if file else "",
             version=file.version if file else "",
             state=state,
-            reason=reason,
+            reason=_notes(reason, present.trouble) if present is not None else reason,
             generation=self._number if loaded else 0,
             isolation=present.isolation if present is not None else target.isolation,
             pid=present.pid if present is not None and loaded else 0,

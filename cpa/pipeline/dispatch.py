@@ -6,22 +6,30 @@ cost one exchange at most. Async, but free of any event loop: it only awaits sta
 
 from collections.abc import Iterable
 from time import perf_counter
-from typing import Any
+from typing import Any, Final
 
 import attrs
 import structlog
 
-from cpa.errors import CpaError, StageError
-from cpa.pipeline.stage import OnError, Registration, TransformCall
+from cpa.errors import CpaError, RequestTooLarge, StageError
+from cpa.pipeline.stage import OnError, Registration, StageKind, TransformCall
 from cpa.pipeline.trace import StageOutcome, StageRecord, Trace
 
 log = structlog.get_logger(__name__)
+
+GATES: Final = frozenset({StageKind.INTERCEPT_BEFORE, StageKind.INTERCEPT_AFTER})
+"""Stages that may refuse a request: a client must not get past them by sending more than they can be shown."""
+
+
+class KnownOutage:
+    """Mixed into errors that were reported where they began: each request that meets them has nothing to add."""
 
 
 async def ask(entry: Registration, call: Any, trace: Trace) -> Any:
     """The answer of one stage, or None when it has nothing to say or failed and may be skipped.
 
-    Raises: StageError, or the stage's own CpaError, when it failed and its owner's exchanges are to fail with it.
+    Raises: StageError, or the stage's own CpaError, when it failed and its owner's exchanges are to fail with it;
+      RequestTooLarge where a stage of `GATES` cannot be shown the request.
     """
     started = perf_counter()
     try:
@@ -29,12 +37,15 @@ async def ask(entry: Registration, call: Any, trace: Trace) -> Any:
     except Exception as exc:
         known = isinstance(exc, CpaError)
         trace.records.append(StageRecord(entry.kind, entry.plugin_id, StageOutcome.FAILED, perf_counter() - started))
+        if isinstance(exc, RequestTooLarge) and entry.kind in GATES:
+            raise
         if entry.on_error is OnError.FAIL and known:
             raise  # a plugin's own words, which the client is meant to hear (plugin-abi 4.5)
         if entry.on_error is OnError.FAIL:
             raise StageError(stage=entry.kind, plugin_id=entry.plugin_id, detail=type(exc).__name__) from exc
         told: dict[str, object] = {"error": str(exc)} if known else {"exc_info": exc}
-        log.warning("stage.failed", stage=entry.kind, plugin_id=entry.plugin_id, **told)
+        say = log.debug if isinstance(exc, KnownOutage) else log.warning
+        say("stage.failed", stage=entry.kind, plugin_id=entry.plugin_id, **told)
         return None
     trace.records.append(StageRecord(entry.kind, entry.plugin_id, StageOutcome.COMPLETE, perf_counter() - started))
     return result

@@ -1,19 +1,44 @@
 """The runner's decisions that need no waiting: which failure rotates, what a client may see."""
 
 import re
+from collections.abc import Mapping
 from urllib.parse import parse_qs
 
 from cpa.credentials.model import Credential
-from cpa.errors import ExecutorError, RawHeaders, Rejected, UpstreamError, UpstreamProtocolError, UpstreamStatusError
+from cpa.errors import (
+    ExecutorError,
+    RawHeaders,
+    Rejected,
+    RequestError,
+    UpstreamError,
+    UpstreamProtocolError,
+    UpstreamStatusError,
+)
 from cpa.formats import headers as http
 from cpa.formats.faults import bare_fault
 from cpa.formats.headers import HeaderMap
 from cpa.formats.names import Format
 from cpa.formats.redaction import hide
 from cpa.pipeline.exchange import ModelRequest
-from cpa.pipeline.stage import InterceptRequestResult, Outcome, Registration
-from cpa.types import JsonObject
+from cpa.pipeline.stage import InterceptRequestResult, Outcome, Registration, StageKind
+from cpa.types import JsonObject, Operation, Wire
 
+OPERATION_FORMATS: Mapping[Operation, frozenset[str]] = {
+    Operation.COMPACT: frozenset({Format.OPENAI_RESPONSE, Format.CODEX}),
+    Operation.EMBED: frozenset({Format.OPENAI}),
+}
+"""What only providers of some protocols can do. Nothing is translated: a compacted conversation is ciphertext that one
+vendor reads, so a provider that gets the next request in translation could do nothing with it."""
+TRANSFORMS = frozenset(
+    {
+        StageKind.REQUEST_NORMALIZE,
+        StageKind.REQUEST_TRANSLATE,
+        StageKind.RESPONSE_NORMALIZE_BEFORE,
+        StageKind.RESPONSE_TRANSLATE,
+        StageKind.RESPONSE_NORMALIZE_AFTER,
+    }
+)
+"""Stages that take bodies for conversations. Embeddings are none, although they go under the same protocol's name."""
 ROTATING_STATUSES = frozenset({401, 402, 403, 408, 429})
 """Statuses below 500 that speak of the credential, not of the request: another credential may do (proxy 4.3 [B])."""
 COMPLETION_STATUS = {Outcome.SUCCEEDED: 200, Outcome.CANCELED: 0}
@@ -37,6 +62,24 @@ ANSWER_HEAD_BYTES = 256
 ERROR_FIRST = re.compile(rb'\{\s*"error"\s*:\s*[{"]')
 """An answer whose first member is a filled ``error`` is none; errors of the Responses protocol come later and null."""
 JSON_CONTENT_TYPE = (b"content-type", b"application/json")
+
+
+def can(operation: Operation, wire: Wire) -> bool:
+    """Whether an executor that speaks *wire* can be asked for *operation*.
+
+    A plugin's gets compactions (their mode is in its contract), but no embeddings, which it would take for a chat.
+    """
+    formats = OPERATION_FORMATS.get(operation)
+    return formats is None or (wire.input in formats and (wire.native or operation is not Operation.EMBED))
+
+
+def cannot(operation: Operation, model: str) -> RequestError:
+    """The error when no provider of *model* can do *operation*."""
+    if operation is Operation.EMBED:
+        text = f"model {model} has no embeddings: they are passed to providers of openai-compatibility only"
+        return RequestError(text, code="unsupported", param="model")
+    text = f"/responses/compact not supported: the provider of model {model} does not speak Responses"
+    return RequestError(text, code="not_implemented", http_status=501, param="model")
 
 
 def may_rotate(error: UpstreamError) -> bool:

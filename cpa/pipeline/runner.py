@@ -37,13 +37,19 @@ from cpa.formats.redaction import hide
 from cpa.formats.streams import open_reader
 from cpa.formats.thinking import Thinking, split_suffix
 from cpa.pipeline.answer import JSON_HEADERS, Answer, AnswerStream
-from cpa.pipeline.dispatch import ask, first_body, fold_body
+from cpa.pipeline.applying import RequestSteps
+from cpa.pipeline.chains import By, Compiled, choose, standard
+from cpa.pipeline.dispatch import ask
 from cpa.pipeline.exchange import OUTCOMES, Event, Exchange, ModelRequest, State
-from cpa.pipeline.payload import Payload, force_model
+from cpa.pipeline.payload import Chosen, Payload, force_model
 from cpa.pipeline.plan import Plan
 from cpa.pipeline.rules import (
     COMPLETION_STATUS,
+    OPERATION_FORMATS,
+    TRANSFORMS,
     base_metadata,
+    can,
+    cannot,
     check_answer,
     client_headers,
     harmless,
@@ -66,20 +72,25 @@ from cpa.pipeline.stage import (
     StageKind,
     TargetKind,
     ThinkingCall,
-    TransformCall,
 )
-from cpa.pipeline.stream import NATIVE_IDENTITY, AnswerContext, ChunkStages, transform_full
+from cpa.pipeline.stream import AnswerContext, ChunkStages, transform_full
 from cpa.pipeline.trace import Trace
-from cpa.pipeline.translating import TranslationServices, answer_context, estimated_tokens, loss_header, request_context
+from cpa.pipeline.translating import (
+    TranslationServices,
+    answer_hops,
+    estimated_tokens,
+    loss_header,
+    request_hops,
+    translate_body,
+)
 from cpa.translation.context import Context
 from cpa.translation.counting import (
     COUNTED_BY_PROVIDER,
     count_reply,
     count_request,
     read_count,
-    unwrap_count_request,
 )
-from cpa.translation.registry import Fold, translate_request
+from cpa.translation.registry import Fold
 from cpa.types import (
     NESTED_CALLS,
     Accounts,
@@ -181,14 +192,21 @@ class Prepared:
     headers: RawHeaders
     original: bytes
     body: tuple[bytes, ...]
-    asked: Context | None
-    answer: Context | None
+    chain: Compiled
+    hops: tuple[Context, ...]
+    answer: tuple[Context, ...]
+
+    @property
+    def asked(self) -> Context | None:
+        """What has read the client's request, if it was translated."""
+        return self.hops[0] if self.hops else None
 
     @property
     def folded(self) -> bool:
         """The provider streams although the client does not: the dialect knows nothing else (translation 2.19)."""
-        ctx = self.answer
-        return ctx is not None and ctx.provider is Format.CODEX and not ctx.stream and self.wire.native
+        # Where nothing was translated, the client's own bytes go out, which ask for a whole answer.
+        last = self.hops[-1] if self.hops else None
+        return last is not None and last.provider is Format.CODEX and not last.stream and self.wire.native
 
 
 @asynccontextmanager
@@ -240,7 +258,7 @@ class Run:
     ) -> None:
         self.request = request
         self.services = services
-        self.plan = services.plan
+        self.plan = services.plan.without(TRANSFORMS) if request.operation is Operation.EMBED else services.plan
         self.exchange = Exchange()
         self.trace = Trace()
         self.execution = Execution(
@@ -396,8 +414,7 @@ class Run:
     def _routable(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Those of *candidates* whose protocol the client's can be carried to. Raises: NoTranslator when none is."""
         source = self.request.format
-        anything = bool(self.plan.of(StageKind.REQUEST_TRANSLATE))
-        found, target, refusal = [], "", None
+        found, target, refusal, unable = [], "", None, False
         for candidate in candidates:
             try:
                 wire = candidate.executor.wire(source)
@@ -405,10 +422,14 @@ class Run:
                 refusal = exc
                 continue
             target = target or wire.input
-            if anything or carries(source, wire.input):
+            if not can(self.request.operation, wire):
+                unable = True
+            elif self._carries(wire):
                 found.append(candidate)
         if not found and refusal is not None and not target:
             raise refusal
+        if not found and unable:
+            raise cannot(self.request.operation, self.request.model)
         if not found:
             raise NoTranslator(source=source, target=target, model=self.request.model)
         return found
@@ -434,7 +455,7 @@ class Run:
     def _open_account(self, prepared: Prepared) -> AttemptAccount | None:
         """Note what this attempt costs, if anybody wants to know; counting tokens costs nothing."""
         accounts = self.services.accounts
-        if accounts is None or not accounts.wanted or self.request.operation is not Operation.GENERATE:
+        if accounts is None or not accounts.wanted or self.request.operation is Operation.COUNT_TOKENS:
             return None
         self._account = accounts.attempt(
             credential=prepared.candidate.credential,
@@ -525,7 +546,7 @@ class Run:
                 async with candidate.executor.open(attrs.evolve(call, stream=True)) as upstream:
                     body = await self._fold(prepared, upstream, account)
                 wire = attrs.evolve(prepared.wire, output=self.request.answer_format)
-                prepared = attrs.evolve(prepared, answer=None, wire=wire)
+                prepared = attrs.evolve(prepared, answer=(), wire=wire, chain=prepared.chain.after_only)
             else:
                 async with candidate.executor.open(call) as upstream:
                     body = await upstream.read()
@@ -545,9 +566,12 @@ class Run:
 
     async def _fold(self, prepared: Prepared, upstream: UpstreamAnswer, account: AttemptAccount | None) -> bytes:
         """The whole answer out of a stream, of providers that do nothing but stream. Raises: UpstreamError."""
-        assert prepared.answer is not None
+        # No context for the answer: a Responses client, whose request was written anew because of its model's suffix.
+        first, *rest = prepared.answer or prepared.hops[-1:]
         source = prepared.wire.output
-        reader, fold = open_reader(source, max_event_bytes=self.services.max_event_bytes), Fold(prepared.answer)
+        reader, fold = open_reader(source, max_event_bytes=self.services.max_event_bytes), Fold(first)
+        seen = prepared.chain.custom or self._has(StageKind.RESPONSE_NORMALIZE_BEFORE)
+        stages = ChunkStages(self._context(prepared), headers={}) if seen else None
         blocks = upstream.chunks()
         while not (reader.done or reader.fault):
             try:
@@ -557,17 +581,19 @@ class Run:
                 reader.done = True
             if block and account is not None:
                 account.feed(block)
-            fold.feed(block)
+            fold.feed(await stages.before(block) if stages is not None and block else block)
         fault = reader.fault
         if fault is not None:
             body = hide(fault.body, prepared.candidate.credential.secrets())
             raise UpstreamStatusError(status=fault.status, headers=JSON_HEADERS, body=body, provider_format=source)
         await upstream.drain()
-        return fold.result()
+        return translate_body(fold.result(), rest)
 
     async def _counted(self, prepared: Prepared, call: UpstreamCall) -> Answer:
         """A token count: the provider's where it counts, else an estimate; never an error (translation Part 6)."""
         asked, provider = prepared.asked, Format(prepared.wire.output)
+        # What chains do to answers is not meant for numbers.
+        plain = attrs.evolve(prepared, answer=(), chain=standard(self.request.format, prepared.wire.input))
         if asked is None or provider in COUNTED_BY_PROVIDER:
             if asked is not None:
                 body = count_request(provider, b"".join(prepared.body), call.model)
@@ -577,16 +603,14 @@ class Run:
                     reply = await upstream.read()
                 if asked is not None:
                     reply = count_reply(self.request.answer_format, read_count(provider, reply))
-                return await self._full(attrs.evolve(prepared, answer=None), upstream.headers, reply)
+                return await self._full(plain, upstream.headers, reply)
             except UpstreamStatusError as exc:
                 if exc.status not in NOT_COUNTED_STATUSES:
                     raise
         tokens = estimated_tokens(
             self.request, prepared.candidate, self.services.translation, asked=asked, body=prepared.original
         )
-        answer = await self._full(
-            attrs.evolve(prepared, answer=None), JSON_HEADERS, count_reply(self.request.answer_format, tokens)
-        )
+        answer = await self._full(plain, JSON_HEADERS, count_reply(self.request.answer_format, tokens))
         answer.headers = (*answer.headers, (b"x-token-count", b"estimate"))
         return answer
 
@@ -600,22 +624,51 @@ class Run:
                 entries, model=candidate.model, to_format=wire.input, headers=headers, body=body
             )
         services = self.services.translation
-        named = self.services.thinking_of(candidate, self.model)
-        asked = request_context(self.request, candidate, wire, services, thinking=named)
-        pieces = await self._translate(wire, candidate.model, body, asked)
-        answer = answer_context(self.request, candidate, wire, services, asked=asked, body=body)
-        if asked is not None and asked.losses:
-            log.debug("translation.loss", request_id=self.execution.request_id, losses=[str(x) for x in asked.losses])
-        thought = await self._think(wire, candidate, pieces)
+        # What names say of reasoning is written into bodies anew; these pass as they are.
+        verbatim = self.request.operation in OPERATION_FORMATS
+        named = None if verbatim else self.services.thinking_of(candidate, self.model)
+        chain = self._chain(wire)
+        hops = request_hops(self.request, candidate, wire, services, step=chain.carrier, thinking=named)
+        pieces = await self._translate(wire, candidate, body, chain, hops)
+        answer = answer_hops(self.request, candidate, wire, services, step=chain.translate, asked=hops, body=body)
+        losses = [str(loss) for hop in hops for loss in hop.losses]
+        if losses:
+            log.debug("translation.loss", request_id=self.execution.request_id, losses=losses)
         return Prepared(
             candidate=candidate,
             wire=wire,
             headers=headers,
             original=body,
-            body=self._ruled(wire, candidate, pieces, thought),
-            asked=asked,
+            body=await self._think(wire, candidate, pieces),
+            chain=chain,
+            hops=hops,
             answer=answer,
         )
+
+    def _chain(self, wire: Wire) -> Compiled:
+        """The steps for a provider that speaks *wire*. Chains are for conversations that everybody can read."""
+        source, model = self.request.format, self.request.model
+        if not self.plan.chains or self.request.operation in OPERATION_FORMATS:
+            return standard(source, wire.input)
+        split = split_suffix(model)
+        return choose(
+            self.plan.chains,
+            source=source,
+            target=wire.input,
+            models=(model,) if split is None else (model, split[0]),
+            principal=self.request.principal,
+        )
+
+    def _carries(self, wire: Wire) -> bool:
+        """Bodies of the client get to a provider that speaks *wire*."""
+        carrier, source = self._chain(wire).carrier, self.request.format
+        translators = self.plan.of(StageKind.REQUEST_TRANSLATE)
+        if carrier.by is By.STANDARD:
+            return bool(translators) or carries(source, wire.input)
+        if carrier.by is By.PLUGIN:
+            named = any(entry.plugin_id == carrier.plugin_id for entry in translators)
+            return named or source == wire.input or (source, wire.input) in SAME_WIRE
+        return carries(source, wire.input)
 
     async def _think(self, wire: Wire, candidate: Candidate, pieces: tuple[bytes, ...]) -> tuple[bytes, ...]:
         """The body with the client's thinking setting, for providers that plugins play."""
@@ -633,18 +686,12 @@ class Run:
         body: bytes | None = await ask(entry, call, self.trace)
         return (body,) if body else pieces
 
-    def _ruled(
-        self, wire: Wire, candidate: Candidate, pieces: tuple[bytes, ...], thought: tuple[bytes, ...]
-    ) -> tuple[bytes, ...]:
-        """The body after the operator's payload rules (proxy 2.8). Raises: MalformedRequest.
-
-        Args:
-          pieces, thought: as translated, and with the thinking setting.
-        """
-        if not (self.services.payload and wire.native and self.request.operation is Operation.GENERATE):
-            return thought
+    def _rules(self, wire: Wire, candidate: Candidate) -> Chosen | None:
+        """The operator's payload rules that may concern an attempt (proxy 2.8)."""
+        if not self.services.payload:
+            return None
         split = split_suffix(self.request.model)
-        chosen = self.services.payload.select(
+        return self.services.payload.select(
             upstream_model=candidate.model,
             requested_model=self.request.model if split is None else split[0],
             requested_full=self.request.model,
@@ -652,45 +699,40 @@ class Run:
             client_protocol=self.request.format,
             headers=self.request.headers,
         )
-        if chosen is None:
-            return thought
-        body = b"".join(thought)
-        return (chosen.apply(body, original=body if thought is pieces else b"".join(pieces)),)
 
-    async def _translate(self, wire: Wire, model: str, body: bytes, asked: Context | None) -> tuple[bytes, ...]:
-        """plugin-abi 6.3. Bytes stay bytes: only the model's name is spliced, and only if it differs."""
-        source, target = self.request.format, wire.input
-        if not wire.native and source == target:
+    async def _translate(
+        self, wire: Wire, candidate: Candidate, body: bytes, chain: Compiled, hops: tuple[Context, ...]
+    ) -> tuple[bytes, ...]:
+        """The body after the steps of *chain* (plugin-abi 6.3 for the standard ones).
+
+        Bytes stay bytes: if nothing else is to be done, only the model's name is spliced, and only if it differs.
+        """
+        source, model, requested = self.request.format, candidate.model, self.request.model
+        own = not wire.native and source == wire.input
+        if own and not chain.custom:
             return (body,)  # a plugin's executor is told the model beside the body (plugin-abi 4.7.2)
         pieces: tuple[bytes, ...] = (body,)
-        if asked is not None:
+        if hops:
             await trio.lowlevel.checkpoint()
-            if self.request.operation is Operation.COUNT_TOKENS:
-                body = unwrap_count_request(source, body)
-            pieces = (translate_request(body, asked),)
-        elif source in FORMATS_WITH_MODEL_IN_BODY and model != self.request.model:
+        elif not own and source in FORMATS_WITH_MODEL_IN_BODY and model != requested:
             pieces = splice_model(body, model)
-        normalizers = self.plan.of(StageKind.REQUEST_NORMALIZE)
-        native = asked is not None or (source, target) in NATIVE_IDENTITY
-        translators = () if native else self.plan.of(StageKind.REQUEST_TRANSLATE)
-        same_wire = asked is not None or (source, target) in SAME_WIRE
-        if not same_wire and not translators:
-            raise NoTranslator(source=source, target=target, model=self.request.model)
-        if not normalizers and not translators:
-            return pieces
-        call = TransformCall(
+        # Payload rules are for native providers, unless a chain has them.
+        ruled = wire.native or chain.custom
+        steps = RequestSteps(
+            chain=chain,
+            plan=self.plan,
+            trace=self.trace,
             execution=self.execution,
-            from_format=source,
-            to_format=target,
+            source=source,
+            target=wire.input,
             model=model,
+            requested_model=requested,
             stream=self.request.stream,
-            body=b"".join(pieces),
+            operation=self.request.operation,
+            hops=hops,
+            rules=lambda: self._rules(wire, candidate) if ruled else None,
         )
-        call = attrs.evolve(call, body=await fold_body(normalizers, call, self.trace))
-        translated = await first_body(translators, call, self.trace)
-        if translated is None and not same_wire:
-            raise NoTranslator(source=source, target=target, model=self.request.model)
-        return (translated or call.body,)
+        return await steps.run(pieces)
 
     def _context(self, prepared: Prepared) -> AnswerContext:
         return AnswerContext(
@@ -706,6 +748,7 @@ class Run:
             request_headers=http.to_map(prepared.headers),
             original_request=prepared.original,
             request_body=b"".join(prepared.body),
+            chain=prepared.chain,
         )
 
     def _has(self, *kinds: StageKind) -> bool:
@@ -713,7 +756,7 @@ class Run:
 
     async def _full(self, prepared: Prepared, upstream_headers: RawHeaders, body: bytes) -> Answer:
         current: HeaderMap | None = None
-        if prepared.answer is not None or self._has(*FULL_RESPONSE_STAGES):
+        if prepared.answer or prepared.chain.custom or self._has(*FULL_RESPONSE_STAGES):
             context = self._context(prepared)
             body = await transform_full(context, body)
             current = http.to_map(upstream_headers)
@@ -743,7 +786,7 @@ class Run:
     async def _streamed(self, prepared: Prepared, upstream: UpstreamAnswer, account: AttemptAccount | None) -> Answer:
         stages: ChunkStages | None = None
         wire, units = prepared.wire, False
-        if not wire.native or prepared.answer is not None or self._has(*CHUNK_STAGES):
+        if not wire.native or prepared.answer or prepared.chain.custom or self._has(*CHUNK_STAGES):
             context = self._context(prepared)
             units = context.units
             stages = ChunkStages(context, headers=http.to_map(upstream.headers))
@@ -757,7 +800,7 @@ class Run:
             exchange=self.exchange,
             stages=stages,
             source=wire.output,
-            translated=prepared.answer is not None,
+            translated=bool(prepared.answer),
             account=account,
             credential=prepared.candidate.credential,
             forced_model=self.services.answer_name(prepared.candidate, self.model),
@@ -777,8 +820,9 @@ class Run:
     ) -> Answer:
         headers = client_headers(upstream_headers, current, passthrough=self.services.passthrough_headers)
         asked = prepared.asked
-        if asked is not None and asked.losses and asked.settings.report_losses:
-            headers = (*headers, (b"x-cpa-loss", loss_header(asked)))
+        if asked is not None and asked.settings.report_losses:
+            told = loss_header(prepared.hops)
+            headers = (*headers, (b"x-cpa-loss", told)) if told else headers
         return Answer(
             format=self.request.answer_format,
             headers=headers,

@@ -7,13 +7,14 @@ frame, one head call with index -1 before the first frame.
 
 from collections import deque
 from collections.abc import Iterable
+from time import perf_counter
 
 import attrs
 
 from cpa.errors import UpstreamStreamError
 from cpa.formats import headers as http
 from cpa.formats.headers import HeaderMap
-from cpa.formats.names import SAME_WIRE, Format
+from cpa.formats.names import Format
 from cpa.formats.units import (
     end_frame,
     ends_stream,
@@ -23,7 +24,9 @@ from cpa.formats.units import (
     provider_units,
     to_units,
 )
-from cpa.pipeline.dispatch import ask, first_body, fold_body
+from cpa.pipeline.applying import LiveStep, live_steps, translators_of
+from cpa.pipeline.chains import NATIVE_IDENTITY, STANDARD, BodyStep, By, Compiled, Edit
+from cpa.pipeline.dispatch import ask, first_body
 from cpa.pipeline.plan import Plan
 from cpa.pipeline.stage import (
     InterceptChunkCall,
@@ -32,17 +35,15 @@ from cpa.pipeline.stage import (
     StageKind,
     TransformCall,
 )
-from cpa.pipeline.trace import Trace
+from cpa.pipeline.steps.values import Side, StepContext
+from cpa.pipeline.trace import StepRecord, Trace
+from cpa.pipeline.translating import Relay, translate_body
 from cpa.translation.context import Context
-from cpa.translation.registry import StreamSession, translate_full
 from cpa.types import Execution
 
 HISTORY_CHUNKS = 64
 """plugin-abi appendix A: what interceptors may look back on."""
 HISTORY_BYTES = 1 << 20
-
-NATIVE_IDENTITY = SAME_WIRE - {(Format.CLAUDE, Format.CLAUDE)}
-"""Same-format pairs that count as natively translated; for Claude the contract asks the plugins (plugin-abi 6.3)."""
 
 
 class History:
@@ -76,7 +77,9 @@ class AnswerContext:
     Attributes:
       source: the provider's protocol; a plugin's need not be known. ``target``: the client's.
       native: see `cpa.types.Wire`.
-      translation: what translates the answer natively; None where its bytes will do, or plugins have to.
+      translation: what translates the answer natively, first what meets the provider's bytes; empty where these will
+        do, or plugins have to.
+      chain: whose steps the answer goes through.
       original_request: the client's body after interception; ``request_body``: what the provider got.
     """
 
@@ -86,12 +89,13 @@ class AnswerContext:
     source: str
     target: Format
     native: bool
-    translation: Context | None
+    translation: tuple[Context, ...]
     model: str
     requested_model: str
     request_headers: HeaderMap
     original_request: bytes
     request_body: bytes
+    chain: Compiled = STANDARD
 
     @property
     def untouched(self) -> bool:
@@ -104,6 +108,38 @@ class AnswerContext:
         may cut them as they like, and they have to be put together like a provider's bytes (plugin-abi 6.16)."""
         relayed = self.target is Format.OPENAI_RESPONSE and self.source in (Format.OPENAI_RESPONSE, Format.CODEX)
         return not self.native and not relayed
+
+    def live(self, steps: tuple[BodyStep, ...], *, here: str, stream: bool) -> tuple[LiveStep, ...]:
+        """*steps*, ready for bodies in the protocol *here*. Raises: RequiredPluginDown."""
+        return live_steps(
+            steps,
+            chain=self.chain.name,
+            plan=self.plan,
+            trace=self.trace,
+            context=StepContext(
+                format=here,
+                side=Side.RESPONSE,
+                client=self.target,
+                provider=self.source,
+                model=self.model,
+                requested_model=self.requested_model,
+                stream=stream,
+                execution=self.execution,
+            ),
+            call=lambda body: self.transform(body, stream=stream),
+        )
+
+    @property
+    def native_route(self) -> bool:
+        """No plugin has to translate: we do, or nothing has to be done."""
+        by = self.chain.translate.by
+        if by is By.STANDARD:
+            return bool(self.translation) or (self.target, self.source) in NATIVE_IDENTITY
+        return by is not By.PLUGIN
+
+    def record(self) -> StepRecord:
+        """The record of the translation."""
+        return self.trace.step(chain=self.chain.name, side=Side.RESPONSE, step=self.chain.translate.label)
 
     def transform(self, body: bytes, *, stream: bool) -> TransformCall:
         """The call of a response transform for *body*."""
@@ -134,21 +170,29 @@ class ChunkStages:
         self._index = 0
         self._opened = False
         self.headers = headers
-        # A streamed answer from a Claude credential to a Claude client never meets the transforms (plugin-abi 6.4).
+        chain = context.chain
+        # A streamed answer from a Claude credential to a Claude client never meets the transforms (plugin-abi 6.4),
+        # unless a chain says so.
         bypassed = context.untouched or (context.source == Format.CLAUDE and context.target is Format.CLAUDE)
-        self._session = None if context.translation is None else StreamSession(context.translation)
-        self._native = bypassed or self._session is not None or (context.target, context.source) in NATIVE_IDENTITY
-        of = context.plan.of
-        self._before: tuple[Registration, ...] = () if bypassed else of(StageKind.RESPONSE_NORMALIZE_BEFORE)
-        self._translators: tuple[Registration, ...] = () if self._native else of(StageKind.RESPONSE_TRANSLATE)
-        self._after: tuple[Registration, ...] = () if bypassed else of(StageKind.RESPONSE_NORMALIZE_AFTER)
-        self._interceptors = of(StageKind.INTERCEPT_CHUNK, callers)
+        bypassed = bypassed and not chain.custom
+        self._session = Relay(context.translation) if context.translation else None
+        self._native = bypassed or context.native_route
+        kind = StageKind.RESPONSE_TRANSLATE
+        self._translators = () if self._native else translators_of(chain.translate, context.plan, kind)
+        before = () if bypassed else context.live(chain.before, here=context.source, stream=True)
+        # Up to the last edit, steps get whole events; plugins behind it get units one by one, on their way further.
+        cut = max((index + 1 for index, live in enumerate(before) if isinstance(live.step, Edit)), default=0)
+        self._head, self._before = before[:cut], before[cut:]
+        self._translation = context.record() if self._session is not None or self._translators else None
+        self._after = () if bypassed else context.live(chain.after, here=context.target, stream=True)
+        self._interceptors = context.plan.of(StageKind.INTERCEPT_CHUNK, callers)
 
     @property
     def idle(self) -> bool:
         """No stage wants to see this stream: its events may pass as bytes."""
         translated = self._units or self._session is not None
-        return self._native and not translated and not (self._before or self._after or self._interceptors)
+        steps = self._head or self._before or self._after
+        return self._native and not translated and not (steps or self._interceptors)
 
     @property
     def ended(self) -> bool:
@@ -166,25 +210,42 @@ class ChunkStages:
         From a plugin's executor, *block* is one unit.
         """
         source, target = self._context.source, self._context.target
+        block = await self._headed(block)
+        if not block:
+            return b""
         if self._session is not None:
             return await self._translated(self._session, block)
         if self._units:
-            return await self._deliver([block if self._native else await self._translate(block)])
+            plain = self._native and not self._context.chain.custom
+            return await self._deliver([block if plain else await self._translate(block)])
         if not self._native:
             return await self._deliver([await self._translate(unit) for unit in provider_units(source, block)])
-        if self._before:
-            block = from_provider_units(source, [await self._normalize(unit) for unit in provider_units(source, block)])
-        return await self._deliver(to_units(target, block))
+        return await self._deliver(to_units(target, await self._normalized(block)))
 
-    async def _translated(self, session: StreamSession, block: bytes) -> bytes:
+    async def before(self, block: bytes) -> bytes:
+        """Whole events of the provider after all steps before the translation, for whoever translates otherwise."""
+        block = await self._headed(block)
+        return await self._normalized(block) if block else b""
+
+    async def _headed(self, block: bytes) -> bytes:
+        for live in self._head:
+            if block:
+                block = await (live.unit(block) if self._units else live.block(block))
+        return block
+
+    async def _normalized(self, block: bytes) -> bytes:
+        if not self._before:
+            return block
+        units = [await self._normalize(unit) for unit in provider_units(self._context.source, block)]
+        return from_provider_units(self._context.source, units)
+
+    async def _translated(self, session: Relay, block: bytes) -> bytes:
         """Frames by native translation. Raises: UpstreamStreamError for an error that only the translator sees."""
-        if self._units:
-            frames = session.feed_unit(await self._normalize(block) if self._before else block)
-        elif self._before:
-            units = [await self._normalize(unit) for unit in provider_units(self._context.source, block)]
-            frames = session.feed(from_provider_units(self._context.source, units))
-        else:
-            frames = session.feed(block)
+        block = await (self._normalize(block) if self._units else self._normalized(block))
+        started = perf_counter()
+        frames = session.feed_unit(block) if self._units else session.feed(block)
+        if self._translation is not None:
+            self._translation.note(block, frames, perf_counter() - started)
         if session.error is not None:
             error = session.error
             raise UpstreamStreamError(error.message, status=error.status, code=error.code, frame=b"")
@@ -217,22 +278,29 @@ class ChunkStages:
         return frames + end_frame(self._context.target)
 
     async def _normalize(self, unit: bytes) -> bytes:
-        return await fold_body(self._before, self._context.transform(unit, stream=True), self._context.trace)
+        for live in self._before:
+            unit = await live.folded(unit)
+        return unit
 
     async def _translate(self, unit: bytes) -> bytes:
         """A provider's unit as one frame of the client's format; unchanged when no plugin knows it."""
         unit = await self._normalize(unit)
+        if self._translation is None:
+            return unit
+        started = perf_counter()
         call = self._context.transform(unit, stream=True)
-        return await first_body(self._translators, call, self._context.trace) or unit
+        translated = await first_body(self._translators, call, self._context.trace) or unit
+        self._translation.note(unit, translated, perf_counter() - started)
+        return translated
 
     async def _deliver(self, units: Iterable[bytes]) -> bytes:
         """Frames from *units* in the client's format, after the client-side stages."""
         frames = []
         for unit in units:
-            if self._after:
-                call = self._context.transform(unit, stream=True)
-                unit = await fold_body(self._after, call, self._context.trace)
-            delivered = await self._intercept(unit) if self._interceptors else unit
+            for live in self._after:
+                if unit:
+                    unit = await live.unit(unit)
+            delivered = await self._intercept(unit) if unit and self._interceptors else unit
             if delivered:
                 frames.append(frame_unit(self._context.target, delivered))
         return b"".join(frames)
@@ -285,14 +353,22 @@ class ChunkStages:
 
 
 async def transform_full(context: AnswerContext, body: bytes) -> bytes:
-    """A complete body through normalize_before, translate (only where no native route exists) and normalize_after."""
-    of, trace = context.plan.of, context.trace
-    if context.untouched:
+    """A complete body through its chain; plugins translate only where no native route exists."""
+    chain = context.chain
+    if context.untouched and not chain.custom:
         return body
-    body = await fold_body(of(StageKind.RESPONSE_NORMALIZE_BEFORE), context.transform(body, stream=False), trace)
-    if context.translation is not None:
-        body = translate_full(body, context.translation)
-    elif (context.target, context.source) not in NATIVE_IDENTITY:
-        translated = await first_body(of(StageKind.RESPONSE_TRANSLATE), context.transform(body, stream=False), trace)
-        body = translated or body
-    return await fold_body(of(StageKind.RESPONSE_NORMALIZE_AFTER), context.transform(body, stream=False), trace)
+    for live in context.live(chain.before, here=context.source, stream=False):
+        body = await live.whole(body)
+    started, before = perf_counter(), body
+    translators: tuple[Registration, ...] = ()
+    if not context.native_route:
+        translators = translators_of(chain.translate, context.plan, StageKind.RESPONSE_TRANSLATE)
+    if context.translation:
+        body = translate_body(body, context.translation)
+    elif translators:
+        body = await first_body(translators, context.transform(body, stream=False), context.trace) or body
+    if context.translation or translators:
+        context.record().note(before, body, perf_counter() - started)
+    for live in context.live(chain.after, here=context.target, stream=False):
+        body = await live.whole(body)
+    return body

@@ -20,6 +20,7 @@ from cpa.errors import (
 )
 from cpa.formats import headers as http
 from cpa.formats.errors import from_exception, render_error, render_upstream_error
+from cpa.formats.json import is_json
 from cpa.formats.names import Format
 from cpa.formats.streams import FrameContext, error_frames, keepalive_frame
 from cpa.observability.log import get_logger
@@ -32,7 +33,7 @@ from cpa.pipeline.stage import AuthCall
 from cpa.server.access import Principal, refusal
 from cpa.server.body import ClientGone, Receive, linger, read_body
 from cpa.server.responder import STREAM_HEADERS, Responder
-from cpa.server.routes import ClientHead, ModelRoute, Reshape
+from cpa.server.routes import ClientHead, Framing, ModelRoute, Reshape
 from cpa.server.state import Runtime, ServerState
 from cpa.types import TraceId
 
@@ -46,6 +47,8 @@ REQUEST_IDS = frozenset({b"request-id", b"x-request-id", b"openai-request-id", b
 KEPT_OPEN: RawHeaders = ((b"connection", b"keep-alive"),)
 CODEX_CLIENTS = ("codex desktop", "codex-tui", "codex_cli_rs", "codex_exec")
 """In User-Agent or Originator: clients that act on `response.failed` only (proxy 1.11)."""
+CUT_CODES = frozenset({"upstream_error", "empty_stream"})
+"""Of stream errors that no provider reported, but that translation found: the answer was not complete."""
 OWN_STREAM_HEADERS = frozenset(name for name, _ in STREAM_HEADERS)
 GUARD_BODY = (
     b'{"error":"unsafe_example_api_key","message":"the configuration still holds a client key of the example file '
@@ -77,6 +80,7 @@ class ModelCall:
     request: ModelRequest | None = None
     _credential: Credential | None = None
     _stream: AnswerStream | None = None
+    _framing: Framing | None = None
     _received: bool = False
     _broken: int = 0
 
@@ -157,7 +161,13 @@ class ModelCall:
         if principal is None:
             principal = await self._ask_plugins(body)
         request = self.route.parse(self.head, body)
-        self.request = attrs.evolve(request, path=self.route.pattern, principal=principal.key, trace_id=self.trace_id)
+        # As in the header maps that plugins know, there is no Host; nothing behind here needs it.
+        headers = tuple(pair for pair in request.headers if pair[0] != b"host")
+        self.request = attrs.evolve(
+            request, headers=headers, path=self.route.pattern, principal=principal.key, trace_id=self.trace_id
+        )
+        if request.stream:
+            self._framing = self.route.framing(self.head, self.runtime.config)
         return self.request
 
     async def _ask_plugins(self, body: bytes) -> Principal:
@@ -200,8 +210,8 @@ class ModelCall:
         config = self.runtime.config
         if request.stream and config.streaming.keepalive_seconds > 0:
             early = config.streaming.keepalive_before_first_chunk
-            head = (HTTPStatus.OK.value, STREAM_HEADERS) if early else None
-            frame, interval_s = keepalive_frame(request.format), config.streaming.keepalive_seconds
+            head = (HTTPStatus.OK.value, self._stream_headers) if early else None
+            frame, interval_s = keepalive_frame(request.answer_format), config.streaming.keepalive_seconds
         elif not request.stream and config.nonstream_keepalive_interval > 0:
             # Commits status 200 while the outcome is open: the operator asked for exactly that.
             head, frame, interval_s = (HTTPStatus.OK.value, JSON_TYPE), b"\n", config.nonstream_keepalive_interval
@@ -227,21 +237,31 @@ class ModelCall:
         try:
             # HTTP/2 forbids the header that HTTP/1 clients of event streams look for.
             kept = KEPT_OPEN if self.head.http_version.startswith("1") else ()
-            await self._start(HTTPStatus.OK, (*STREAM_HEADERS, *kept, *without_type(answer.headers)))
+            await self._start(HTTPStatus.OK, (*self._stream_headers, *kept, *without_type(answer.headers)))
             await self._relay(answer.stream, reshape)
             await responder.end()
         finally:
             metrics.stream_closed()
 
     async def _relay(self, stream: AnswerStream, reshape: Reshape | None) -> None:
-        write, record = self.responder.write, self.record
+        write, record, framing = self.responder.write, self.record, self._framing
         async for block in stream:
             if reshape is not None:
                 block = reshape.frames(block)
-                if not block:
-                    continue
+            if framing is not None:
+                block = framing.frames(block)
+            if not block:
+                continue
             await write(block)
             record.response_chunk(block)
+        if framing is not None:
+            end = framing.end()
+            await write(end)
+            record.response_chunk(end)
+
+    @property
+    def _stream_headers(self) -> RawHeaders:
+        return STREAM_HEADERS if self._framing is None else self._framing.headers
 
     async def _fail(self, exc: CpaError) -> None:
         """Tell the client in its own protocol: by status while that is open, else inside its stream."""
@@ -253,7 +273,11 @@ class ModelCall:
             return
         self._broken = exc.http_status
         if self.request is not None and self.request.stream:
-            await self.responder.write(self._error_frames(exc))
+            frames = self._error_frames(exc)
+            if self._framing is not None:
+                told = isinstance(exc, UpstreamStreamError) and exc.code not in CUT_CODES
+                frames = self._framing.failure(frames, told=told)
+            await self.responder.write(frames)
         else:
             await self.responder.write(self._error_answer(exc)[2])
         await self.responder.end()
@@ -281,6 +305,8 @@ class ModelCall:
         if isinstance(exc, UpstreamStatusError):
             reply = render_upstream_error(fmt, Format(exc.provider_format), exc.status, exc.headers, exc.body)
             return reply.status, self._upstream_headers(exc, reply.headers), reply.body
+        if exc.as_said and exc.message.startswith("{") and is_json(exc.message.encode("utf-8", "replace")):
+            return exc.http_status, JSON_TYPE, exc.message.encode("utf-8", "replace")
         error = from_exception(public(exc))
         status, body = render_error(
             fmt,
@@ -290,6 +316,8 @@ class ModelCall:
             param=error.param,
             retry_after_s=error.retry_after_s,
         )
+        if exc.as_said:
+            status = exc.http_status
         headers = JSON_TYPE
         if status == HTTPStatus.METHOD_NOT_ALLOWED:
             headers = (*JSON_TYPE, (b"allow", b"POST"))

@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Any
 
 from cpa.observability.log import log_access, request_id
-from cpa.server import routes_claude, routes_gemini, routes_openai, routes_responses
+from cpa.server import routes_claude, routes_embeddings, routes_gemini, routes_openai, routes_responses
 from cpa.server.body import Receive
 from cpa.server.call import ModelCall
 from cpa.server.listener import Connection
@@ -25,7 +25,12 @@ from cpa.types import TraceId
 Scope = MutableMapping[str, Any]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-EXACT: Routes = {**routes_openai.ROUTES, **routes_responses.ROUTES, **routes_claude.ROUTES}
+EXACT: Routes = {
+    **routes_openai.ROUTES,
+    **routes_responses.ROUTES,
+    **routes_claude.ROUTES,
+    **routes_embeddings.ROUTES,
+}
 PLAIN_PATHS = frozenset({"/healthz", "/metrics", "/v1/models", "/v1beta/models"})
 """What the inner application serves and clients may write with a slash at its end."""
 QUIET_PATHS = frozenset({"/healthz", "/metrics"})

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import attrs
 
+from cpa.config.schema import Config
 from cpa.errors import MalformedRequest, RawHeaders
 from cpa.formats.json import Head, StreamFlag, read_head
 from cpa.formats.names import Format
@@ -50,6 +51,32 @@ class Reshape(Protocol):
         ...
 
 
+class Framing(Protocol):
+    """Carries the events of a stream to the client in another way than as server-sent events.
+
+    Attributes:
+      headers: of the answer.
+    """
+
+    headers: RawHeaders
+
+    def frames(self, block: bytes) -> bytes:
+        """Whole events, framed; empty when there is nothing to say. Raises: UpstreamProtocolError."""
+        ...
+
+    def end(self) -> bytes:
+        """What ends a stream that is complete."""
+        ...
+
+    def failure(self, block: bytes, *, told: bool) -> bytes:
+        """The event that tells of an error, and what ends the stream then.
+
+        Args:
+          told: the provider itself said so; otherwise its answer was cut off.
+        """
+        ...
+
+
 Parse = Callable[[ClientHead, bytes], ModelRequest]
 
 
@@ -62,12 +89,14 @@ class ModelRoute:
       format: protocol of requests, answers and errors.
       parse: from head and decoded body to what the pipeline executes. Raises: RequestError.
       reshape: None when the pipeline's answers are what the client expects.
+      framing: for one stream; None = server-sent events, as nearly everywhere.
     """
 
     pattern: str
     format: Format
     parse: Parse
     reshape: Callable[[], Reshape] | None = None
+    framing: Callable[[ClientHead, Config], Framing | None] = lambda head, config: None
 
 
 def model_head(body: bytes) -> Head:

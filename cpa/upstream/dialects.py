@@ -27,6 +27,21 @@ GEMINI_BASE = "https://generativelanguage.googleapis.com"
 VERTEX_BASE = "https://aiplatform.googleapis.com"
 XAI_BASE = "https://api.x.ai/v1"
 
+CHAT_PATHS: Mapping[Operation, str] = {Operation.GENERATE: "/chat/completions", Operation.EMBED: "/embeddings"}
+RESPONSES_PATHS: Mapping[Operation, str] = {
+    Operation.GENERATE: "/responses",
+    Operation.COMPACT: "/responses/compact",
+    Operation.COUNT_TOKENS: "/responses/input_tokens",
+}
+MESSAGES_PATHS: Mapping[Operation, str] = {
+    Operation.GENERATE: "/v1/messages",
+    Operation.COUNT_TOKENS: "/v1/messages/count_tokens",
+}
+GEMINI_ACTIONS: Mapping[Operation, str] = {
+    Operation.GENERATE: "generateContent",
+    Operation.COUNT_TOKENS: "countTokens",
+}
+
 HeaderDict = dict[bytes, bytes]
 """Lower-case name to value; providers' requests need no repeated names."""
 
@@ -63,7 +78,7 @@ class OpenAIDialect:
 
     def url(self, call: UpstreamCall) -> str:
         """See `Dialect`."""
-        return f"{call.credential.base_url}{only_generate(call, '/chat/completions')}"
+        return f"{call.credential.base_url}{path_of(call, CHAT_PATHS)}"
 
     def headers(self, call: UpstreamCall) -> HeaderDict:
         """See `Dialect`."""
@@ -87,7 +102,7 @@ class CodexDialect:
 
     def url(self, call: UpstreamCall) -> str:
         """See `Dialect`."""
-        return f"{call.credential.base_url or self._default_base}{only_generate(call, '/responses')}"
+        return f"{call.credential.base_url or self._default_base}{path_of(call, RESPONSES_PATHS)}"
 
     def headers(self, call: UpstreamCall) -> HeaderDict:
         """See `Dialect`."""
@@ -105,8 +120,7 @@ class ClaudeDialect:
 
     def url(self, call: UpstreamCall) -> str:
         """See `Dialect`."""
-        suffix = "/count_tokens" if call.operation is Operation.COUNT_TOKENS else ""
-        return f"{call.credential.base_url or ANTHROPIC_BASE}/v1/messages{suffix}"
+        return f"{call.credential.base_url or ANTHROPIC_BASE}{path_of(call, MESSAGES_PATHS)}"
 
     def headers(self, call: UpstreamCall) -> HeaderDict:
         """See `Dialect`."""
@@ -149,9 +163,7 @@ class GeminiDialect:
 
     def url(self, call: UpstreamCall) -> str:
         """See `Dialect`."""
-        action = "streamGenerateContent?alt=sse" if call.stream else "generateContent"
-        if call.operation is Operation.COUNT_TOKENS:
-            action = "countTokens"
+        action = "streamGenerateContent?alt=sse" if call.stream else path_of(call, GEMINI_ACTIONS)
         # A model's name comes from a client or from the configuration: quoted, it cannot leave its place in the path.
         model = quote(call.model, safe="")
         url = f"{call.credential.base_url or self._default_base}{self._models_path}/{model}:{action}"
@@ -204,9 +216,10 @@ def beta_names(raw: bytes) -> tuple[bytes, ...]:
     return tuple(name.encode() for name in names)
 
 
-def only_generate(call: UpstreamCall, path: str) -> str:
-    """*path*, for providers that can do nothing but generate."""
-    if call.operation is not Operation.GENERATE:
+def path_of(call: UpstreamCall, paths: Mapping[Operation, str]) -> str:
+    """Where a provider does what is asked. Raises: UnknownRoute when it has no such endpoint."""
+    path = paths.get(call.operation)
+    if path is None:
         raise UnknownRoute(
             f"the provider of model {call.model} has no {call.operation} endpoint",
             code="not_implemented",

@@ -8,8 +8,8 @@ import trio
 
 from cpa.credentials.model import Credential
 from cpa.errors import CpaError, RawHeaders
-from cpa.formats.names import Format
 from cpa.formats.facts import request_facts
+from cpa.formats.names import Format
 from cpa.usage.record import NO_FAILURE, UsageRecord, auth_type_of, failure_of, kept_headers, source_of
 from cpa.usage.tokens import TokenMeter
 

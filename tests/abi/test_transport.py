@@ -162,10 +162,13 @@ async def test_a_cancelled_call_is_abandoned_and_its_reply_dropped(plugin: Harne
                 await asked.wait()
                 scope.cancel()
         assert (acme.in_flight, acme.abandoned, acme.late_replies) == (1, 1, 0)
+        (left,) = acme.left_behind()
+        assert (left.method, left.started <= left.since <= trio.current_time()) == ("host", True)
         release.set()
         while acme.late_replies == 0:
             await acme.call("nothing", b"{}")
         assert (acme.in_flight, acme.abandoned, acme.late_replies) == (0, 0, 1)
+        assert acme.left_behind() == ()
         assert await balanced(acme) >= 1
 
 

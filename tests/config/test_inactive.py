@@ -97,9 +97,6 @@ oauth-model-alias: {vertex: [{name: x, alias: y}]}
 payload:
   filter: [{models: [{name: a}], params: [x]}]
   override: [{models: [{name: a}], params: {x: 1}}]
-pipeline:
-  chains:
-    - {name: c, request: [plugins]}
 state: {backend: redis, url: "redis://h"}
 """
     assert keys_set(text) == [
@@ -109,9 +106,8 @@ state: {backend: redis, url: "redis://h"}
         (11, "claude-api-key[1].disable-cooling"),
         (20, "openai-compatibility[0].api-key-entries[0].weight"),
         (21, "interactions-api-key"),
-        (28, "pipeline.chains"),
-        (30, "state.backend"),
-        (30, "state.url"),
+        (25, "state.backend"),
+        (25, "state.url"),
     ]
 
 

@@ -1,10 +1,12 @@
 """Failures of plugins as the pipeline sees them; what stages ask and answer is tested with compiled plugins."""
 
 import pytest
+from structlog.testing import capture_logs
 
 from cpa.abi.errors import PluginError, PluginRequestTooLarge
 from cpa.errors import RequestTooLarge
 from cpa.host.adapters import registrations
+from cpa.host.plugin import PluginState, PluginUnavailable
 from cpa.host.scopes import open_scopes
 from tests.host.plugin_fakes import ScriptedCopy, live
 from tests.pipeline.support import execute, full
@@ -40,6 +42,16 @@ async def test_an_interceptor_that_fails_otherwise_is_passed_over(method: str) -
         result = await execute(provider, registrations(plugin, scopes))
     assert result.body == b'{"id":"r1"}'
     assert len(provider.calls) == 1
+
+
+async def test_requests_say_nothing_of_a_plugin_that_is_down() -> None:
+    """Its slot has said it once, with the reason."""
+    down = PluginUnavailable(plugin_id="a", state=PluginState.RESTARTING, reason="killed")
+    plugin = live("a", ScriptedCopy({"request.intercept_before": down}), request_interceptor=True)
+    async with open_scopes() as scopes:
+        with capture_logs() as lines:
+            await execute(full(), registrations(plugin, scopes))
+    assert [(line["event"], line["log_level"]) for line in lines] == [("stage.failed", "debug")]
 
 
 async def test_a_normalizer_that_cannot_be_shown_a_request_is_passed_over() -> None:

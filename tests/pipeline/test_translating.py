@@ -88,9 +88,7 @@ async def test_normalizers_see_the_providers_protocol_around_the_translation() -
     stages = [
         register(StageKind.REQUEST_NORMALIZE, "n", lambda call: call.body.replace(b'"hi"', b'"ho"'), seen=seen),
         register(StageKind.REQUEST_TRANSLATE, "n", seen=seen),
-        register(
-            StageKind.RESPONSE_NORMALIZE_BEFORE, "n", lambda call: call.body.replace(b"Hello", b"HELLO"), seen=seen
-        ),
+        register(StageKind.RESPONSE_NORMALIZE_BEFORE, "n", lambda call: call.body.replace(b"Hello", b"HEY"), seen=seen),
         register(StageKind.RESPONSE_TRANSLATE, "n", seen=seen),
         register(StageKind.RESPONSE_NORMALIZE_AFTER, "n", lambda call: call.body.replace(b"HEY", b"Good"), seen=seen),
     ]

@@ -134,13 +134,37 @@ def test_slashes_at_the_end_of_a_configured_address_do_not_double(
     assert dialect.url(attrs.evolve(call(), credential=credential)) == expected
 
 
-@pytest.mark.parametrize("dialect", [OPENAI, DIALECTS["codex"], DIALECTS["xai"]])
-def test_what_a_provider_cannot_do_is_refused(dialect: Dialect) -> None:
+@pytest.mark.parametrize(
+    ("dialect", "operation"),
+    [
+        (OPENAI, Operation.COUNT_TOKENS),
+        (OPENAI, Operation.COMPACT),
+        *((DIALECTS[name], Operation.EMBED) for name in ("codex", "xai", "claude", "gemini", "vertex")),
+        *((DIALECTS[name], Operation.COMPACT) for name in ("claude", "gemini", "vertex")),
+    ],
+)
+def test_what_a_provider_cannot_do_is_refused(dialect: Dialect, operation: Operation) -> None:
     """Not sent somewhere in the hope that it means the same there."""
     with pytest.raises(UnknownRoute) as caught:
-        dialect.url(call("https://gw.test", operation=Operation.COUNT_TOKENS))
+        dialect.url(call("https://gw.test", operation=operation))
     assert caught.value.http_status == 501
     assert caught.value.code == "not_implemented"
+
+
+@pytest.mark.parametrize(
+    ("dialect", "operation", "path"),
+    [
+        (OPENAI, Operation.EMBED, "/embeddings"),
+        (DIALECTS["codex"], Operation.COMPACT, "/responses/compact"),
+        (DIALECTS["xai"], Operation.COMPACT, "/responses/compact"),
+        (DIALECTS["codex"], Operation.COUNT_TOKENS, "/responses/input_tokens"),
+        (CLAUDE, Operation.COUNT_TOKENS, "/v1/messages/count_tokens"),
+        (GEMINI, Operation.COUNT_TOKENS, "/v1beta/models/m:countTokens"),
+    ],
+)
+def test_where_providers_do_other_things_than_generate(dialect: Dialect, operation: Operation, path: str) -> None:
+    """Each has endpoints of its own for that."""
+    assert dialect.url(call("https://gw.test", operation=operation)) == f"https://gw.test{path}"
 
 
 @given(st.text(st.characters(codec="utf-8"), min_size=1))

@@ -20,6 +20,7 @@ from cpa.translation.ir import (
     Ann,
     Annotation,
     BlockKind,
+    Call,
     Channel,
     Close,
     Delta,
@@ -29,6 +30,7 @@ from cpa.translation.ir import (
     Open,
     PartBreak,
     Provenance,
+    Reasoning,
     Sig,
     SigEvent,
     SigKind,
@@ -224,7 +226,9 @@ def bodies(draw: Any) -> dict[str, Any]:
         *(message for group in rest for message in group),
     ]
     body: dict[str, Any] = {"model": "provider-name", "messages": messages}
-    return body | draw(with_tools) | draw(members) | draw(logprobs)
+    for more in (with_tools, members, logprobs):
+        body |= draw(more)
+    return body
 
 
 @MODERATE
@@ -554,3 +558,51 @@ def test_deep_nesting(depth: int) -> None:
     assert read(frame)
     with suppress(UpstreamProtocolError):
         write_full(read_full(frame))
+
+
+# --- carriers --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sig", "said"),
+    [
+        (Sig(Provenance.CLAUDE, SigKind.THINKING, "EsSig"), ["r"]),
+        (Sig(Provenance.CLAUDE, SigKind.THINKING, "EsSig"), []),
+        (Sig(Provenance.GEMINI, SigKind.THINKING, "Q0FGRQ=="), ["r"]),
+        (Sig(Provenance.UNKNOWN, SigKind.THINKING, "whatever"), ["r"]),
+        (Sig(Provenance.OPENAI, SigKind.ENCRYPTED, GPT), ["r", "s"]),
+        (Sig(Provenance.OPENAI, SigKind.ENCRYPTED, GPT), []),
+        (Sig(Provenance.CLAUDE, SigKind.REDACTED, "EsRedacted"), []),
+    ],
+)
+def test_what_a_client_sends_back_is_what_it_got(sig: Sig, said: list[str]) -> None:
+    """Cases 95, 128 and 143: reasoning survives a client that keeps its messages as they are."""
+    redacted = sig.kind is SigKind.REDACTED
+    pieces: list[IREvent] = []
+    for text in said:
+        pieces += [PartBreak(b=0), Delta(b=0, s=text)] if pieces else [Delta(b=0, s=text)]
+    call_sig = Sig(Provenance.GEMINI, SigKind.PART, "Q0FGRQ==", of_call=True)
+    events: list[IREvent] = [
+        Start(id="x"),
+        Open(b=0, kind=BlockKind.REASONING, meta=Meta(redacted=redacted)),
+        *pieces,
+        SigEvent(b=0, sig=sig),
+        Close(b=0),
+        Open(b=1, kind=BlockKind.TOOL, meta=Meta(call_id="c", name="f")),
+        SigEvent(b=1, sig=call_sig),
+        Delta(b=1, s="{}"),
+        Close(b=1),
+        Stop(reason=StopReason.TOOL_USE),
+        End(),
+    ]
+    for message in (
+        write_full(events)["choices"][0]["message"],
+        accumulated(write(events))["choices"][0]["message"],
+    ):
+        message.pop("parsed", None)
+        [reasoning, called] = parse({"messages": [message]}).turns[0].parts
+        assert isinstance(reasoning, Reasoning)
+        assert isinstance(called, Call)
+        assert (reasoning.sigs, reasoning.redacted) == ([sig], redacted)
+        assert "\n\n".join(reasoning.texts) == "\n\n".join(said)
+        assert (called.call_id, called.args, called.sigs) == ("c", b"{}", [call_sig])
