@@ -72,7 +72,9 @@ class PluginHost:
                 machine = this_platform()
                 for folder in folders(config.dir, machine) if config.enabled else ():
                     watching = partial(watch_files, folder, suffix=machine.extension, on_change=changed)
-                    nursery.start_soon(watching, name=f"plugins:watch:{folder.name}")
+                    await nursery.start(watching, name=f"plugins:watch:{folder.name}")
+                if config.enabled:
+                    await changed()  # what came before the watch began was seen by nobody
                 await self._look.wait()
                 nursery.cancel_scope.cancel()
 
@@ -188,7 +190,9 @@ async def open_plugin_host(
 
     async with (
         open_host_services(clients=clients, config=config, current=current) as services,
-        open_plugins(lazy_opener(config_path), handler_for=handler_for, on_change=changed, on_end=ended) as manager,
+        open_plugins(
+            lazy_opener(config_path, config), handler_for=handler_for, on_change=changed, on_end=ended
+        ) as manager,
         open_plugin_management(
             manager, scopes=services.scopes, config=lambda: config().plugins, reserved=reserved_route
         ) as management,
@@ -223,7 +227,7 @@ def can_load_plugins() -> bool:
     return WORKER.exists()
 
 
-def lazy_opener(config_path: Path) -> TransportOpener:
+def lazy_opener(config_path: Path, config: Callable[[], Config] = Config) -> TransportOpener:
     """The opener of compiled plugins, whose machinery is imported with the first of them: most proxies have none."""
 
     def opener(
@@ -239,7 +243,7 @@ def lazy_opener(config_path: Path) -> TransportOpener:
             from cpa.host.opening import native_opener
         except ImportError as exc:
             raise PluginLoadError(f"the plugin host was not built on this machine: {exc}", plugin_id=plugin_id) from exc
-        return native_opener(config_path)(
+        return native_opener(config_path, body_bytes=config().limits.body_bytes)(
             path, plugin_id=plugin_id, isolation=isolation, handler=handler, nursery=nursery, log_line=log_line
         )
 

@@ -1,4 +1,4 @@
-"""A user's chain from a fresh file: Claude's clients at Gemini's provider, with normalizers, a plugin, a payload rule."""
+"""A user's chain from a fresh file: Claude's clients at Gemini's provider, by normalizers, a plugin, a payload rule."""
 
 import json
 import subprocess
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import anthropic
+import httpx
 import pytest
 import trio
 
@@ -105,7 +106,7 @@ async def test_the_chain_does_what_it_says(plugin_dir: Path, stream: bool) -> No
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_steps_in_another_order_do_something_else(plugin_dir: Path, stream: bool) -> None:
-    """Rules in front of the translation meet Claude's body, the cap undoes the set, the plugin comes before the text."""
+    """Rules before the translation meet Claude's body, the set undoes the cap, the plugin comes before the text."""
     async with proxy_with(
         plugin_dir,
         request="[payload, {cap-output-tokens: 50}, {set: {max_tokens: 77}}, {translate: native}]",
@@ -153,7 +154,7 @@ async def test_who_does_not_match_goes_the_standard_way(plugin_dir: Path) -> Non
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_plugin_that_is_not_there_is_skipped_unless_required(stream: bool) -> None:
-    """503 in the client's protocol, and the provider hears nothing."""
+    """503, which Claude's protocol calls 529, and the provider hears nothing."""
     async with proxy_with(None) as proxy:
         assert (await asked(proxy, stream=stream)).startswith("hushed answer")
         assert sent(proxy)["contents"][0]["parts"] == [{"text": "say hushed"}]
@@ -161,7 +162,7 @@ async def test_a_plugin_that_is_not_there_is_skipped_unless_required(stream: boo
         async with proxy.client() as client:
             body = CLAUDE.body(model="gemini", stream=stream)
             answer = await client.post(CLAUDE.path, content=body)
-        assert answer.status_code == 503
+        assert answer.status_code == 529
         assert "redact" in CLAUDE.error_of(answer.content)["message"]
         assert not proxy.mock.requests
 
@@ -171,8 +172,8 @@ async def test_losses_of_both_translations_are_told() -> None:
     via = "[{translate: {via: openai}}]"
     extra = "translation: {report-losses: true}"
     async with proxy_with(None, request=via, response=via, more=extra) as proxy, proxy.client() as client:
-        answer = await client.post(CLAUDE.path, content=CLAUDE.body(model="gemini", top_k=5))
-        assert "top_k" in answer.headers["x-cpa-loss"]
+        answer = await client.post(CLAUDE.path, content=CLAUDE.body(model="gemini", seed=5))
+        assert "seed" in answer.headers["x-cpa-loss"]
 
 
 # --- reloading and code ----------------------------------------------------------------------------------------------
@@ -196,8 +197,6 @@ openai-compatibility:
 
 async def test_an_embedder_builds_chains_in_code() -> None:
     """Functions of both kinds beside built-in steps."""
-    import httpx
-
     seen: list[StepContext] = []
 
     def stamp(body: bytes, context: StepContext) -> bytes:
