@@ -106,8 +106,8 @@ state: {backend: redis, url: "redis://h"}
         (11, "claude-api-key[1].disable-cooling"),
         (20, "openai-compatibility[0].api-key-entries[0].weight"),
         (21, "interactions-api-key"),
-        (25, "state.backend"),
-        (25, "state.url"),
+        (27, "state.backend"),
+        (27, "state.url"),
     ]
 
 
