@@ -204,16 +204,16 @@ def run_plan(options: argparse.Namespace) -> int:
         print("plugins that take no part:")
         for line in missing:
             print(f"  {line}")
-    print("routes:")
-    for source in Format:
-        for target in Format:
-            if options.source in (None, source) and options.target in (None, target):
-                print(f"  {source:<16} -> {target:<16} {route_text(source, target)}")
     chains = list(cli_translate.chains_text(loaded.config, stages, source=options.source, target=options.target))
     if chains:
         print("chains, the first that matches is used:")
         for line in chains:
             print(line)
+    print("routes:")
+    for source in Format:
+        for target in Format:
+            if options.source in (None, source) and options.target in (None, target):
+                print(f"  {source:<16} -> {target:<16} {route_text(source, target)}")
     print("providers:")
     for credential in credentials_from_config(loaded.config):
         dialect = dialect_of(credential.provider)

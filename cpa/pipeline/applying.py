@@ -242,6 +242,8 @@ class RequestSteps:
         return body
 
     async def _applied(self, step: BodyStep, body: tuple[bytes, ...], here: str) -> tuple[bytes, ...]:
+        if isinstance(step, PluginStep) and not step.plugin_id and not self.plan.of(step.kind):
+            return body
         context = StepContext(
             format=here,
             side=Side.REQUEST,

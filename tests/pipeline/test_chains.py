@@ -675,3 +675,38 @@ async def test_a_chain_is_for_plugin_executors_too(monkeypatch: pytest.MonkeyPat
     result = await run(executor, made, monkeypatch=monkeypatch)
     assert result.sent["n"] == 1
     assert json.loads(result.body) == {"id": "r1", "n": 2}
+
+
+RESPONSES_STREAM = (
+    b'event: response.created\ndata: {"type":"response.created","sequence_number":0,"response":{"id":"r","status":"in_progress"}}\n\n'  # noqa: E501
+    b'event: response.output_item.added\ndata: {"type":"response.output_item.added","sequence_number":1,"output_index":0,"item":{"id":"i","type":"message","role":"assistant","content":[]}}\n\n'  # noqa: E501
+    b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","sequence_number":2,"item_id":"i","output_index":0,"content_index":0,"delta":"foo"}\n\n'  # noqa: E501
+    b'event: response.output_item.done\ndata: {"type":"response.output_item.done","sequence_number":3,"output_index":0,"item":{"id":"i","type":"message","role":"assistant","content":[{"type":"output_text","text":"foo"}]}}\n\n'  # noqa: E501
+    b'event: response.completed\ndata: {"type":"response.completed","sequence_number":4,"response":{"id":"r","status":"completed","output":[],"usage":{"input_tokens":1,"output_tokens":1,"total_tokens":2}}}\n\n'  # noqa: E501
+)
+
+
+@pytest.mark.parametrize("translate", [TRANSLATIONS[0], {"translate": {"via": "gemini"}}], ids=str)
+async def test_steps_on_a_stream_that_is_folded_into_a_whole_answer(
+    translate: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Codex does nothing but stream: steps before the translation see its events, those behind it the whole body."""
+    executor = FakeExecutor(Format.CODEX, lambda call: FakeAnswer([RESPONSES_STREAM]))
+    seen: list[tuple[str, bytes]] = []
+
+    def note(body: bytes, context: StepContext) -> None:
+        seen.append((context.format, body))
+
+    made = Chain(
+        name="c",
+        match={"from": "openai", "to": "codex"},
+        request=[translate],
+        response=[{"replace-text": {"foo": "bar"}}, translate, note, {"replace-text": {"bar": "end"}}],
+    )
+    ask = request(body=b'{"model":"m1","messages":[{"role":"user","content":"hi"}]}')
+    result = await run(executor, made, ask=ask, monkeypatch=monkeypatch)
+    assert json.loads(result.body)["choices"][0]["message"]["content"] == "end"
+    [(fmt, body)] = seen
+    assert fmt == Format.OPENAI
+    assert json.loads(body)["choices"][0]["message"]["content"] == "bar"
+    assert result.sent["stream"] is True
