@@ -12,8 +12,8 @@ help: ## this list
 run: $(VENV)/.run ## set up, then serve the demo on 127.0.0.1:8317 (ARGS='--port 9000' to change)
 	$(BIN)/cpa serve --demo $(ARGS)
 
-test: $(VENV)/.dev ## set up, then run every test (ARGS='-k name' to choose)
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.dev ## set up, then run every test on all cores (ARGS='-k name' to choose, ARGS='-n0 --pdb' to debug)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 bench: $(VENV)/.dev ## ratios against baselines of the same run, into bench/results.json
 	$(BIN)/python -m tests.bench $(ARGS)

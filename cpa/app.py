@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 import trio
 
-from cpa.config.load import Loaded, load_config, parse_config
+from cpa.config.load import Loaded, parse_config
 from cpa.config.schema import Config
 from cpa.config.watch import describe_changes, reload, restart_keys_changed, watch_config
 from cpa.credentials.from_config import credentials_from_config, provider_key
@@ -41,7 +41,14 @@ from cpa.pipeline.translating import TranslationServices
 from cpa.scheduling.round_robin import RoundRobin
 from cpa.server.access import Access
 from cpa.server.http import make_app
-from cpa.server.listener import ClientServer, Listeners, listen_addresses, make_server, open_listeners
+from cpa.server.listener import (
+    ClientServer,
+    Listeners,
+    inherited_listeners,
+    listen_addresses,
+    make_server,
+    open_listeners,
+)
 from cpa.server.management.keys import ManagementKeys
 from cpa.server.management.routes import is_reserved
 from cpa.server.state import Runtime, ServerState
@@ -55,6 +62,7 @@ from cpa.upstream.executor import UpstreamSettings, executors
 from cpa.upstream.proxies import DIRECT_VALUES
 from cpa.usage.collector import open_collector
 from cpa.version import VERSION
+from cpa.workers import Place, follow_supervisor
 
 log = get_logger()
 
@@ -81,11 +89,13 @@ class Options:
 
     Attributes:
       config: the file to serve and to watch; None = the demo.
+      place: among the workers of one port; None = alone.
     """
 
     config: Path | None = None
     host: str | None = None
     port: int | None = None
+    place: Place | None = None
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -380,22 +390,24 @@ async def bind(config: Config, options: Options) -> Listeners:
     host = config.host if options.host is None else options.host
     port = config.port if options.port is None else options.port
     try:
+        if options.place is not None:
+            return inherited_listeners(config, options.place.listening)
         return await open_listeners(config, host=host, port=port)
     except OSError as exc:  # ssl.SSLError is one
         raise StartError(f"cannot listen on {host or '*'}:{port}: {exc}") from exc
 
 
 async def serve(
+    loaded: Loaded,
     options: Options,
     *,
     announce: Callable[[str], None],
     registrations: Iterable[Registration] = (),
 ) -> int:
-    """Serve until a signal says to stop. Returns: the exit code. Raises: ConfigError, StartError.
+    """Serve *loaded* in this process until a signal says to stop. Returns: the exit code. Raises: StartError.
 
     SIGTERM and SIGINT drain, a second one ends at once, SIGHUP and a change of the file reload.
     """
-    loaded = load_demo() if options.config is None else load_config(options.config)
     # Before any nursery: what cannot start says so plainly, not in a group of exceptions.
     listeners = await bind(loaded.config, options)
     async with AsyncExitStack() as stack:
@@ -415,11 +427,22 @@ async def serve(
                 await watch_config(options.config, on_change=app.reload, digest=loaded.digest, task_status=task_status)
 
             await nursery.start(watch)
-        for address in app.addresses:
-            announce(f"listening on {address}")
+        if options.place is None:
+            for address in app.addresses:
+                announce(f"listening on {address}")
+        else:
+            nursery.start_soon(work_for, options.place, app)
         code = await until_stopped(app, signals)
         nursery.cancel_scope.cancel()
         return code
+
+
+async def work_for(place: Place, app: App) -> None:
+    """Serve as long as there is a supervisor: nobody else starts this process again or passes on signals."""
+    await follow_supervisor(place)
+    if not app.server.draining:
+        log.warning("supervisor.gone", hint="this worker ends")
+        app.drain()
 
 
 async def until_stopped(app: App, signals: AsyncIterator[int]) -> int:

@@ -20,9 +20,11 @@ from cpa.pipeline.chains import NATIVE_IDENTITY
 from cpa.pipeline.plan import Plan
 from cpa.pipeline.stage import POLICIES, StageKind
 from cpa.server.listener import tls_context
+from cpa.supervisor import supervise
 from cpa.testing.mock import main as mock
 from cpa.upstream.dialects import dialect_of
 from cpa.version import VERSION
+from cpa.workers import Place
 
 CANNOT_START = 1
 WRONG_INPUT = 2
@@ -111,7 +113,13 @@ def make_parser(plugin_flags: str = "") -> argparse.ArgumentParser:
     add_config(command, demo="a ready configuration with the built-in mock provider")
     command.add_argument("--host", help="address to bind instead of the configured one")
     command.add_argument("--port", type=port, help="port to bind instead of the configured one; 0 = any free one")
-    command.set_defaults(run=run_serve, usage_error=command.error)
+    command.set_defaults(run=run_serve, usage_error=command.error, place=None)
+
+    # Not in the help: supervisors start it, with sockets that nobody else has.
+    command = commands.add_parser("worker", description="one of several processes that serve one port; for supervisors")
+    add_config(command)
+    command.add_argument("--place", type=Place.parse, required=True, help="number and inherited descriptors")
+    command.set_defaults(run=run_serve, demo=False, host=None, port=None)
 
     command = commands.add_parser("check", help="check a configuration: exit 0, or 2 with every problem")
     add_config(command)
@@ -167,8 +175,11 @@ def announce(line: str) -> None:
 
 def run_serve(options: argparse.Namespace) -> int:
     """`cpa serve`."""
-    chosen = Options(config=None if options.demo else options.config, host=options.host, port=options.port)
-    return trio.run(partial(serve, chosen, announce=announce))
+    path = None if options.demo else options.config
+    loaded = load_demo() if path is None else load_config(path)
+    chosen = Options(config=path, host=options.host, port=options.port, place=options.place)
+    several = loaded.config.workers > 1 and chosen.place is None
+    return trio.run(partial(supervise if several else serve, loaded, chosen, announce=announce))
 
 
 def run_check(options: argparse.Namespace) -> int:

@@ -32,7 +32,9 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "cpa.cli_flags": ANYTHING,
     "cpa.cli_plugin": ANYTHING,
     "cpa.cli_translate": ANYTHING,
+    "cpa.supervisor": ANYTHING,
     "cpa.app": ANYTHING,
+    "cpa.workers": frozenset(),
     "cpa.server": frozenset({"host", "pipeline", "formats", "models", "observability", "usage"}),
     "cpa.host": frozenset({"abi", "pipeline", "upstream", "usage", "models", "scheduling", "credentials", "config"})
     | {"formats", "observability"},
@@ -55,7 +57,8 @@ NOT_ABOVE = {
     "cli_flags": {"cpa.cli"},
     "cli_plugin": {"cpa.cli", "cpa.cli_flags", "cpa.cli_translate"},
     "cli_translate": {"cpa.cli"},
-    "app": {"cpa.__main__", "cpa.__init__", "cpa.cli", "cpa.testing"},
+    "supervisor": {"cpa.cli"},
+    "app": {"cpa.__main__", "cpa.__init__", "cpa.cli", "cpa.supervisor", "cpa.testing"},
 }
 """What stands at the top is imported from there only."""
 TESTING_USERS = frozenset({"cpa.app", "cpa.cli", "cpa.cli_plugin"})

@@ -27,7 +27,6 @@ _PROVIDER_LISTS = (*_KEY_LISTS, "openai-compatibility")
 
 INACTIVE: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "workers": _STATE,
         "trusted-proxies": _MANAGEMENT,
         "auth-dir": _CREDENTIALS,
         "remote-management.disable-control-panel": _MANAGEMENT,

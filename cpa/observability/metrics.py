@@ -5,6 +5,7 @@ neither models nor keys nor paths of clients ever become one; each label value i
 Children are looked up in plain dicts, so that a request costs a few microseconds.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
@@ -17,6 +18,7 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
+    multiprocess,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -30,6 +32,10 @@ OTHER: Final = "other"
 DURATION_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 """Seconds. Answers of models take from tenths of a second to minutes."""
 FIRST_BYTE_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+SHARED_DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
+"""Environment variable: where the processes of one port keep their metrics, so that each shows those of all. The
+library reads it when it is imported."""
 
 
 class Metrics(Protocol):
@@ -214,8 +220,12 @@ class PrometheusMetrics:
             "cpa_client_disconnects", "Clients that left before the end.", ("protocol",), registry=registry
         )
         self.reloads = Counter("cpa_config_reloads", "Configuration reloads.", ("result",), registry=registry)
-        self.in_flight = Gauge("cpa_requests_in_flight", "Client requests being served.", registry=registry)
-        self.open_streams = Gauge("cpa_open_streams", "Streamed answers being sent.", registry=registry)
+        self.in_flight = Gauge(
+            "cpa_requests_in_flight", "Client requests being served.", registry=registry, multiprocess_mode="livesum"
+        )
+        self.open_streams = Gauge(
+            "cpa_open_streams", "Streamed answers being sent.", registry=registry, multiprocess_mode="livesum"
+        )
         for result in ("ok", "failed"):
             self.reloads.labels(result)
         self._watched = _Watched()
@@ -307,7 +317,17 @@ class PrometheusMetrics:
 
     def render(self) -> tuple[bytes, str]:
         """See `Metrics`."""
-        return generate_latest(self.registry), CONTENT_TYPE_LATEST
+        if SHARED_DIRECTORY not in os.environ:
+            return generate_latest(self.registry), CONTENT_TYPE_LATEST
+        # Without what only this process knows: connections, dropped lines, its memory.
+        of_all = CollectorRegistry()
+        multiprocess.MultiProcessCollector(of_all)  # type: ignore[no-untyped-call]
+        return generate_latest(of_all), CONTENT_TYPE_LATEST
+
+
+def forget_process(directory: str, pid: int) -> None:
+    """*pid* has ended: what it had in flight is over; what it counted stays. *directory*: `SHARED_DIRECTORY`'s."""
+    multiprocess.mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]
 
 
 def _bounded(name: str, seen: set[str], limit: int) -> str:

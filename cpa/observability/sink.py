@@ -9,6 +9,7 @@ bounded wait for a full pipe.
 """
 
 import errno
+import fcntl
 import os
 import select
 import socket
@@ -175,6 +176,17 @@ class FileDestination:
         return (there.st_ino, there.st_dev) == (mine.st_ino, mine.st_dev)
 
     def _rotate(self) -> None:
+        directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            # Other processes of the same port write to the same file.
+            fcntl.flock(directory, fcntl.LOCK_EX)
+            if self._is_active():
+                self._rename()
+            self._open()
+        finally:
+            os.close(directory)
+
+    def _rename(self) -> None:
         now = time()
         stamp = strftime("%Y-%m-%dT%H-%M-%S", localtime(now)) + f".{int(now * 1000) % 1000:03d}"
         target = self.directory / f"main-{stamp}.log"
@@ -183,7 +195,6 @@ class FileDestination:
             number += 1
             target = self.directory / f"main-{stamp}-{number}.log"
         self.path.rename(target)
-        self._open()
 
     async def wait_writable(self) -> None:
         await trio.lowlevel.checkpoint()

@@ -7,7 +7,9 @@ WebSocket) are used as they are, but for what exchanges.py mends.
 """
 
 import logging
+import socket
 import ssl
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -367,7 +369,18 @@ def make_server(app: ASGIFramework, config: Config) -> ClientServer:
 async def open_listeners(config: Config, *, host: str, port: int) -> Listeners:
     """Bound and listening sockets; several when *host* means several addresses. Raises: OSError, ssl.SSLError."""
     context = tls_context(config) if config.tls.enable else None
-    plain = await trio.open_tcp_listeners(port, host=host or None, backlog=BACKLOG)
+    return with_tls(await trio.open_tcp_listeners(port, host=host or None, backlog=BACKLOG), context)
+
+
+def inherited_listeners(config: Config, descriptors: Iterable[int]) -> Listeners:
+    """The same over sockets that a supervisor bound. Ownership: takes *descriptors*. Raises: OSError, ssl.SSLError."""
+    context = tls_context(config) if config.tls.enable else None
+    sockets = [trio.socket.from_stdlib_socket(socket.socket(fileno=fd)) for fd in descriptors]
+    return with_tls(map(trio.SocketListener, sockets), context)
+
+
+def with_tls(plain: Iterable[trio.SocketListener], context: ssl.SSLContext | None) -> Listeners:
+    """*plain*, behind TLS if there is a *context*."""
     if context is None:
         return list(plain)
     return [trio.SSLListener(listener, context, https_compatible=True) for listener in plain]

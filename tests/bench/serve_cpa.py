@@ -10,6 +10,7 @@ from pathlib import Path
 import trio
 
 from cpa.app import Options, serve
+from cpa.config.load import load_config
 
 
 def main() -> int:
@@ -20,7 +21,8 @@ def main() -> int:
     os.close(null)
 
     async def run() -> int:
-        return await serve(Options(config=Path(sys.argv[1])), announce=lambda line: print(line, file=ready))
+        config = Path(sys.argv[1])
+        return await serve(load_config(config), Options(config=config), announce=lambda line: print(line, file=ready))
 
     return trio.run(run)
 

@@ -71,7 +71,7 @@ def test_what_a_key_does_all_the_same_is_said() -> None:
 def test_every_set_key_is_warned_of_at_its_own_line() -> None:
     """In sections, lists and lists in lists; a whole section or list once."""
     text = """\
-workers: 2
+trusted-proxies: [10.0.0.0/8]
 plugins:
   enabled: true
   configs: {a: {enabled: true}}
@@ -100,7 +100,7 @@ payload:
 state: {backend: redis, url: "redis://h"}
 """
     assert keys_set(text) == [
-        (1, "workers"),
+        (1, "trusted-proxies"),
         (6, "routing.session-affinity"),
         (9, "claude-api-key[0].weight"),
         (11, "claude-api-key[1].disable-cooling"),
@@ -114,7 +114,6 @@ state: {backend: redis, url: "redis://h"}
 @pytest.mark.parametrize(
     "text",
     [
-        "workers: 1",
         "auth-dir: ~/.cli-proxy-api",
         "auth-dir: ''",
         "routing: {strategy: RR, session-affinity-ttl: 60m}",
@@ -134,7 +133,7 @@ def test_a_default_is_no_reason_to_warn(text: str) -> None:
 def test_an_unusable_value_is_a_problem_only() -> None:
     """The mistake is the news."""
     with pytest.raises(ConfigError) as caught:
-        parse_config("workers: many\n", file="c.yaml")
+        parse_config("trusted-proxies: {a: b}\n", file="c.yaml")
     assert len(caught.value.problems) == 1
     assert "no effect" not in str(caught.value)
 

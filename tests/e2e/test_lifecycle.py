@@ -15,7 +15,7 @@ import trio
 from cpa.testing.mock import MockProvider, open_mock
 from tests.server.wire import CHAT, CHAT_STREAM, Hangup, Wire, connect, head
 
-FAIL_S = 30
+FAIL_S = 120
 """A start takes a second on a busy machine."""
 DONE = b"data: [DONE]\n\n"
 CONFIG = """\
@@ -68,6 +68,11 @@ class Program:
                     return line
             await self._changes.park()
 
+    async def lines_with(self, word: str, *, count: int) -> None:
+        """Wait for so many lines with *word*."""
+        while sum(word in line for line in self.lines) < count:
+            await self._changes.park()
+
     def write(self, **changes: object) -> None:
         """Replace the configuration, as editors and `kubectl` do it: by a rename."""
         fresh = self.config.with_suffix(".new")
@@ -93,7 +98,7 @@ def request(body: bytes, *, key: str = "first", orders: tuple[str, ...] = ()) ->
 
 
 @asynccontextmanager
-async def program(directory: Path, **changes: object) -> AsyncIterator[Program]:
+async def program(directory: Path, *, fail_s: float = FAIL_S, **changes: object) -> AsyncIterator[Program]:
     """``cpa serve`` with a configuration file, ready, in front of a mock provider; killed at the end."""
     config = directory / "config.yaml"
     async with open_mock() as mock:
@@ -108,7 +113,7 @@ async def program(directory: Path, **changes: object) -> AsyncIterator[Program]:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(running.read)
             try:
-                with trio.fail_after(FAIL_S):
+                with trio.fail_after(fail_s):
                     running.url = (await running.line("listening on")).split()[-1]
                     yield running
             except BaseException:

@@ -17,7 +17,7 @@ from cpa.credentials.model import Credential
 from cpa.types import PluginId
 from tests.proxy import RunningProxy, running_proxy
 
-FAIL_S = 30
+FAIL_S = 120
 SOURCE = Path(__file__).parent / "plugins" / "accounts.c"
 HEADERS = Path("cpa/abi")
 BODY = {"messages": [{"role": "user", "content": "x"}]}

@@ -28,7 +28,7 @@ from tests.native.build import NativeBuilder
 from tests.native.hosting import BOTH, PluginFolder, ask_page, live, status, until
 from tests.proxy import CLIENT_KEY, RunningProxy
 
-FAIL_S = 30.0
+FAIL_S = 120
 ACTS = "nest nest-stream late wait storm"
 
 Event = dict[str, Any]

@@ -14,7 +14,7 @@ from cpa.config.schema import Isolation
 from tests.e2e.wire import CHAT, WIRES, Wire
 from tests.proxy import RunningProxy, running_proxy
 
-FAIL_S = 30
+FAIL_S = 120
 SOURCE = Path(__file__).parent / "plugins" / "tag.c"
 HEADERS = Path("cpa/abi")
 

@@ -19,7 +19,7 @@ from tests.native.build import NativeBuilder
 from tests.native.hosting import PluginFolder, nothing_left, status, until
 from tests.proxy import RunningProxy
 
-FAIL_S = 60.0
+FAIL_S = 120
 STREAMS = 200
 CHUNKS = 4
 """Pieces of text in each stream; the mock adds an opening and an end."""

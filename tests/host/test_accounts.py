@@ -21,7 +21,7 @@ from cpa.host.plugin_models import Native
 from cpa.host.scopes import open_scopes
 from tests.host.plugin_fakes import ScriptedCopy, live, models
 
-FAIL_S = 20
+FAIL_S = 120
 
 
 @attrs.define(eq=False)

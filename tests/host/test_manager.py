@@ -565,7 +565,7 @@ async def test_a_crash_fails_its_calls_and_the_plugin_comes_back(tmp_path: Path,
         assert stage.manager.snapshot() == (plugin,)
         died = trio.current_time()
         await stage.until(PluginState.REGISTERED)
-        assert trio.current_time() - died < 0.2
+        assert trio.current_time() - died < 2
         await plugin.call(NORMALIZE, ASK)
         assert (plugin.generation, stage.live().generation) == (1, 2)
         assert stage.opener.last.calls == ["plugin.register", "request.normalize"]
@@ -649,7 +649,7 @@ async def test_a_good_while_makes_a_crash_the_first_again(tmp_path: Path, autoju
             stage.opener.last.die()
             await stage.until(PluginState.RESTARTING)
             await stage.until(PluginState.REGISTERED)
-            assert trio.current_time() - died < 0.2
+            assert trio.current_time() - died < 2
 
 
 async def test_refusing_to_come_back_is_no_crash(tmp_path: Path, autojump_clock: object) -> None:

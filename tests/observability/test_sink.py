@@ -356,6 +356,17 @@ async def test_sockets_and_devices_are_written_too(tmp_path: Path) -> None:
     assert (tmp_path / "out").read_bytes() == b"to a file\n"
 
 
+def test_processes_that_share_a_log_lose_no_line_of_it(tmp_path: Path) -> None:
+    """Whoever finds the file full moves it away; whoever comes a moment later must not move the new one over it."""
+    writers = [FileDestination(tmp_path, rotate_bytes=120) for _ in range(3)]
+    for number in range(60):
+        writers[number % 3].write_nowait(b"line %d of a worker\n" % number)
+    for writer in writers:
+        writer.close()
+    text = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert sorted(text.splitlines()) == sorted(b"line %d of a worker" % number for number in range(60))
+
+
 def test_log_files_are_private_and_rotate(tmp_path: Path) -> None:
     """Mode 0600 in 0700; nothing is lost at the border."""
     directory = tmp_path / "a" / "logs"

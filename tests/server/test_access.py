@@ -240,7 +240,7 @@ async def test_leaving_cancels_a_plugin_that_is_being_asked() -> None:
                 await asked.wait()
             left = trio.current_time()
             await cancelled.wait()
-            assert trio.current_time() - left < 0.1
+            assert trio.current_time() - left < 2
             await proxy.quiet()
 
 

@@ -23,7 +23,7 @@ from cpa.translation.profile import default_profile
 from tests.e2e.sdk import BROKEN, HELLO
 from tests.proxy import CLIENT_KEY, RunningProxy, running_proxy
 
-FAIL_S = 20
+FAIL_S = 120
 ON = "streaming: {gemini-json-array: true}"
 ASK = {"contents": [{"role": "user", "parts": [{"text": HELLO}]}]}
 MODELS = ("gemini", "gpt", "claude", "responses")

@@ -207,5 +207,5 @@ async def test_client_that_leaves_cancels_all_its_exchanges() -> None:
                 await proxy.mock.wait_requests(5)
             left = trio.current_time()
             await proxy.mock.wait_idle()
-            assert trio.current_time() - left < 0.2
+            assert trio.current_time() - left < 2
             await proxy.quiet()

@@ -201,7 +201,7 @@ async def test_leaving_is_noticed_behind_pipelined_bytes(extra: bytes) -> None:
                 await proxy.mock.wait_requests(1)
             left = trio.current_time()
             await proxy.mock.requests[0].wait_closed_by_client()
-            assert trio.current_time() - left < 0.5
+            assert trio.current_time() - left < 2
             await proxy.quiet()
 
 

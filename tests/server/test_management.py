@@ -18,7 +18,7 @@ from tests.server.h2_client import h2_client
 from tests.server.sites import KEY, operator, proxy_with
 from tests.server.wire import connect
 
-FAIL_S = 20
+FAIL_S = 120
 LIST = "/v0/management/plugins"
 EVERYTHING = (
     ("GET", LIST),

@@ -12,7 +12,7 @@ import trio
 from tests.proxy import RunningProxy
 from tests.server.sites import KEY, Site, build, operator, page, proxy_with
 
-FAIL_S = 20
+FAIL_S = 120
 BASE = "/v0/management"
 LOGIN = Site(
     id="login",

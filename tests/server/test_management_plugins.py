@@ -20,7 +20,7 @@ from tests.proxy import RunningProxy
 from tests.server.sites import KEY, Site, build, operator, page, proxy_with
 from tests.server.wire import connect
 
-FAIL_S = 30
+FAIL_S = 120
 LIST = "/v0/management/plugins"
 PAGES = "/v0/resource/plugins/acme"
 HTML = "text/html; charset=utf-8"

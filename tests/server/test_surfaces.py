@@ -19,7 +19,7 @@ from tests.e2e.sdk import HELLO, TEXT, with_proxy
 from tests.pipeline.support import execute, full, register, request
 from tests.proxy import CLIENT_KEY, RunningProxy, running_proxy
 
-FAIL_S = 20
+FAIL_S = 120
 MODELS = ("gpt", "responses", "claude", "gemini")
 each_model = pytest.mark.parametrize("model", MODELS)
 TRANSFORM_KINDS = (

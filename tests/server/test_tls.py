@@ -96,7 +96,7 @@ async def test_leaving_over_tls_cancels_the_provider(tmp_path: Path) -> None:
                 await proxy.mock.wait_requests(1)
             left = trio.current_time()
             await proxy.mock.requests[0].wait_closed_by_client()
-            assert trio.current_time() - left < 0.1
+            assert trio.current_time() - left < 2
             await proxy.quiet()
 
 

@@ -13,7 +13,7 @@ from cpa.server.listener import Connection
 from cpa.testing.mock import MockProvider
 from tests.proxy import CLIENT_KEY, running_proxy
 
-FAIL_S = 20
+FAIL_S = 120
 """A hanging test fails; nothing waits for that."""
 READ_BYTES = 64 << 10
 CHAT = b'{"model":"gpt","messages":[{"role":"user","content":"hello"}]}'

@@ -13,7 +13,7 @@ from cpa.usage.collector import FLUSH_S, Sink, UsageCollector, open_collector
 from cpa.usage.record import UsageRecord
 from tests.usage.support import CREDENTIAL, record
 
-FAIL_S = 60
+FAIL_S = 120
 
 
 def into(told: list[str], name: str = "") -> Sink:
