@@ -4,6 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
+
+# How fast a machine makes examples says nothing about the code that is tested with them.
+settings.register_profile("cpa", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("cpa")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -11,10 +11,14 @@ from cpa.errors import CpaError, RawHeaders, UnknownModel
 from cpa.formats.names import Format
 from cpa.pipeline.completions import Completions
 from cpa.pipeline.plan import Plan
-from cpa.pipeline.runner import Services
+from cpa.pipeline.services import Services
 from cpa.pipeline.stage import Registration
-from cpa.scheduling.round_robin import RoundRobin
+from cpa.scheduling.scheduler import Scheduling
+from cpa.scheduling.settings import SchedulingSettings
 from cpa.types import Candidate, Execution, PluginId, RequestId, TraceId, UpstreamCall, Wire
+
+ONE_ROUND = SchedulingSettings(request_retry=0, max_retry_interval_s=0, disable_cooling=True)
+"""Each credential once, nothing remembered: what tests of other things want."""
 
 
 @attrs.define(eq=False)
@@ -131,12 +135,14 @@ def services(
     *,
     passthrough_headers: bool = False,
     direct: Mapping[PluginId, Candidate] | None = None,
+    scheduling: Scheduling | None = None,
+    settings: SchedulingSettings = ONE_ROUND,
 ) -> Services:
     """Services over fakes, with a real plan and a real scheduler."""
     return Services(
         plan=Plan.build(registrations),
         models=FakeModels(candidates),
-        scheduler=RoundRobin(),
+        scheduler=(scheduling or Scheduling()).configured(settings),
         completions=completions,
         passthrough_headers=passthrough_headers,
         direct=direct or {},

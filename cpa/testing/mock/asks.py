@@ -242,6 +242,11 @@ def _is_note(message: object) -> bool:
     return _member(message, "role") in ("system", "developer")
 
 
+def _is_picture(message: object) -> bool:
+    """A user's message without words: what a tool returned, where results hold text only."""
+    return _member(message, "role") == "user" and not _text_of(_member(message, "content"))
+
+
 def _encoded(value: object) -> bytes:
     return b"" if value is None else msgspec.json.encode(value)
 
@@ -276,7 +281,7 @@ def _chat(body: bytes) -> Ask:
         role = _member(message, "role")
         if role == "tool" and not ended:
             results.append(_text_of(_member(message, "content")))
-        elif not _is_note(message):
+        elif not _is_note(message) and not _is_picture(message):
             ended = True
         if role == "user" and (text := _text_of(_member(message, "content"))):
             break
@@ -384,7 +389,7 @@ def _read_input(items: Sequence[object]) -> tuple[str, str | None]:
         if _string(_member(item, "type")) in ("function_call_output", "custom_tool_call_output"):
             if not ended:
                 results.append(_text_of(_member(item, "output")))
-        elif not _is_note(item):
+        elif not _is_note(item) and not _is_picture(item):
             ended = True
         if _member(item, "role") == "user" and (text := _text_of(_member(item, "content"))):
             break

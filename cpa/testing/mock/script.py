@@ -1,12 +1,13 @@
 """What an answer says, before any protocol."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import attrs
 import msgspec
 
 from cpa.testing.mock.arguments import plausible_arguments
 from cpa.testing.mock.asks import Ask, Tool
+from cpa.testing.mock.orders import Order, find_tool, orders_in
 from cpa.testing.mock.scenario import Scenario
 from cpa.testing.mock.text import digest_of, in_pieces, in_words, pseudo_pieces
 
@@ -15,6 +16,8 @@ CREATED_UNIX = 1_767_225_600
 CREATED_ISO = "2026-01-01T00:00:00Z"
 _SHOWN_RESULT = 200
 """Characters of a tool's result that the answer repeats."""
+_SHOWN_TOOLS = 40
+"""Names that are listed when a tool was ordered that nobody offers."""
 
 
 @attrs.frozen(kw_only=True)
@@ -100,27 +103,39 @@ def _call(tool: Tool, key: str) -> Call:
     return Call(key=key, tool=tool, arguments=msgspec.json.encode(arguments).decode())
 
 
-def _calls(scenario: Scenario, ask: Ask, key: str) -> tuple[Call, ...]:
+def _ordered(orders: Sequence[Order], ask: Ask, key: str) -> Iterator[Call]:
+    for at, order in enumerate(orders):
+        if (tool := find_tool(ask.tools, order.name)) is not None:
+            yield Call(key=f"{key}{at:02d}", tool=tool, arguments=order.text_for(tool))
+
+
+def _calls(scenario: Scenario, ask: Ask, orders: Sequence[Order], key: str) -> tuple[Call, ...]:
+    if orders:
+        return tuple(_ordered(orders, ask, key))
     if not scenario.tool or ask.tool_result is not None or not ask.tools:
         return ()
     tools = [tool for tool in ask.tools if tool.name == ask.chosen_tool] or list(ask.tools)
     return tuple(_call(tools[at % len(tools)], f"{key}{at:02d}") for at in range(scenario.calls))
 
 
-def _scripted(ask: Ask) -> str:
+def _scripted(ask: Ask, orders: Sequence[Order]) -> str:
     digest = digest_of(ask.text)
     if ask.tool_result is not None:
         return f"The tool answered: {ask.tool_result[:_SHOWN_RESULT]} That settles it ✓ (digest {digest})."
+    if orders and ask.tools:
+        offered = ", ".join(tool.name for tool in ask.tools[:_SHOWN_TOOLS])
+        return f"No tool {orders[0].name!r} is offered; there are: {offered}"
     return f"Mock answer to {len(ask.text)} characters, digest {digest}: grüße, 你好, all is well 🙂"
 
 
 def write_script(scenario: Scenario, ask: Ask) -> Script:
-    """The answer to *ask*. Pure."""
+    """The answer to *ask*. Pure. Raises: AskError: its text orders a call in a form that is none."""
     key = digest_of(ask.model, str(ask.turns), ask.text, ask.tool_result or "")
-    calls = _calls(scenario, ask, key)
+    orders = orders_in(ask.text) if ask.tool_result is None else ()
+    calls = _calls(scenario, ask, orders, key)
     chunks = scenario.text_chunks
     pseudo = None if calls or chunks is None else (chunks, scenario.text_chunk_bytes)
-    words = () if calls or pseudo else in_words(_scripted(ask))
+    words = () if calls or pseudo else in_words(_scripted(ask, orders))
     if pseudo is not None:
         written = pseudo[0] * pseudo[1]
     else:
