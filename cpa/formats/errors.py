@@ -8,10 +8,11 @@ know no 529, Google clients no 402, and official SDKs decide by the status wheth
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 
 import attrs
 
-from cpa.errors import CpaError, NoCredential, RawHeaders, RequestError, UpstreamStatusError
+from cpa.errors import CpaError, LimitExceeded, NoCredential, RawHeaders, RequestError, UpstreamStatusError
 from cpa.formats.json import JsonError, decode, encode, is_json
 from cpa.formats.names import SAME_WIRE, Format
 from cpa.types import JsonObject, JsonValue
@@ -24,6 +25,7 @@ DEFAULT_RETRY_AFTER_S = 1
 _MAX_REDACTED_INPUT = 8 * MAX_MESSAGE_CHARS
 
 JSON_TYPE = b"application/json"
+NO_DETAILS: Mapping[str, JsonValue] = MappingProxyType({})
 
 
 @attrs.frozen(kw_only=True)
@@ -36,6 +38,7 @@ class WireError:
       code, type: names as the failing side wrote them, or empty.
       param: member of the request that is at fault, or None.
       retry_after_s: seconds, or None.
+      details: further members for OpenAI's shape, which has room for them; texts in them are redacted.
     """
 
     status: int
@@ -44,6 +47,7 @@ class WireError:
     type: str = ""
     param: str | None = None
     retry_after_s: float | None = None
+    details: Mapping[str, JsonValue] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)
@@ -149,6 +153,7 @@ def render_error(
     type: str = "",
     param: str | None = None,
     retry_after_s: float | None = None,
+    details: Mapping[str, JsonValue] = NO_DETAILS,
 ) -> tuple[int, bytes]:
     """Write an error in the protocol *fmt* of a client.
 
@@ -156,10 +161,19 @@ def render_error(
       status: what happened, 400..599; anything else counts as 502.
       code, type: of the failing side; used where the protocol knows them, else taken from the status.
       retry_after_s: only Google's shape has room for it; the caller sends the header.
+      details: only OpenAI's shape has room for them.
 
     Returns: the status that this protocol uses for it, and the JSON body. The message is redacted.
     """
-    error = WireError(status=status, message=message, code=code, type=type, param=param, retry_after_s=retry_after_s)
+    error = WireError(
+        status=status,
+        message=message,
+        code=code,
+        type=type,
+        param=param,
+        retry_after_s=retry_after_s,
+        details=details,
+    )
     status, body = error_object(fmt, error)
     return status, encode(body)
 
@@ -190,6 +204,8 @@ def _openai_object(error: WireError, message: str) -> tuple[int, JsonObject]:
         body["code"] = _field(code)
     if error.param is not None:
         body["param"] = _field(error.param)
+    for name, value in error.details.items():
+        body[name] = redact(value) if isinstance(value, str) else value
     return status, {"error": body}
 
 
@@ -233,7 +249,8 @@ def from_exception(exc: CpaError) -> WireError:
         message=exc.message,
         code=exc.code,
         param=exc.param if isinstance(exc, RequestError) else None,
-        retry_after_s=exc.retry_after_s if isinstance(exc, NoCredential) else None,
+        retry_after_s=exc.retry_after_s if isinstance(exc, NoCredential | LimitExceeded) else None,
+        details=exc.details if isinstance(exc, NoCredential) else NO_DETAILS,
     )
 
 

@@ -14,6 +14,9 @@ DEFAULT_TIER: Final = "auto"
 MAX_WORD_BYTES: Final = 64
 """Of an effort or a tier, as JSON; longer ones are no names."""
 
+_HINTS: Final = (b'"service_tier', b'"generat', b'"reasoning', b'"thinking', b'"output_config')
+"""How the names of all members begin that matter at the top of a body."""
+
 _NONE = msgspec.Raw(b"")
 _INTEGER = re.compile(rb"-?[0-9]{1,9}")
 
@@ -70,6 +73,8 @@ _NOTHING: Final = _Members()
 
 def request_facts(fmt: Format, body: bytes) -> RequestFacts:
     """Read a client's *body* in the protocol *fmt*. Never raises: what cannot be read asks for nothing."""
+    if not any(hint in body for hint in _HINTS):
+        return NO_FACTS  # most requests; a search costs a tenth of reading them
     body_members = _members(body)
     if body_members is _NOTHING:
         return NO_FACTS

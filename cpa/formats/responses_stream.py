@@ -7,7 +7,7 @@ follows the terminal event.
 
 import msgspec
 
-from cpa.errors import UpstreamProtocolError
+from cpa.errors import UpstreamHungUp, UpstreamProtocolError
 from cpa.formats.faults import Probe, StreamFault, bare_fault, has_error, is_nothing, make_fault, probe, response_probe
 from cpa.formats.json import JsonError, decode_members, encode, is_json
 from cpa.formats.names import Format
@@ -332,7 +332,7 @@ def cut_short(last: str | None) -> UpstreamProtocolError:
     """
     if last is None:
         return UpstreamProtocolError(BEFORE_PAYLOAD, code="empty_stream")
-    return UpstreamProtocolError(BEFORE_TERMINAL.format(last))
+    return UpstreamHungUp(BEFORE_TERMINAL.format(last))
 
 
 def _is_delta(frame: bytes, data: bytes) -> bool:

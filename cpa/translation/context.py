@@ -70,7 +70,8 @@ class TranslationSettings:
     claude_auto_cache: bool = True
     gemini_default_safety: bool = True
     gemini_url_media: str = "file_uri"
-    responses_default_summary: str = ""
+    gemini_url_media_allow: tuple[str, ...] = ()
+    responses_default_summary: str = "none"
     report_provider_model: bool = False
 
 
@@ -107,6 +108,8 @@ class Context:
       request: as parsed; None until then.
       echo: members of a Responses request that its answer repeats.
       client_body: the request, where its answer may have to be remembered with it.
+      folds: the client wants a whole answer, for which the provider had better be asked for a stream.
+      whole: it must not be, because a plugin translates the answer and wants it as the provider would have sent it.
       losses: what could not be carried over, in order.
     """
 
@@ -125,6 +128,8 @@ class Context:
     echo: dict[str, Raw] = attrs.field(factory=dict)
     losses: list[Loss] = attrs.field(factory=list)
     estimated_input: int = 0
+    folds: bool = False
+    whole: bool = False
     client_body: bytes = attrs.field(default=b"", repr=False)
     new_id: Callable[[], str] = random_id
     now_unix: Callable[[], float] = time

@@ -17,9 +17,11 @@ from cpa.translation.ir import (
     Open,
     Stop,
     StopReason,
+    TokenProb,
     Tokens,
     Usage,
 )
+from cpa.translation.logprobs import covered
 
 MAX_STOPS: Final = 64
 """More are not looked for: each is searched in each piece of text. The protocols allow 4 or 5."""
@@ -31,10 +33,11 @@ CHARS_PER_TOKEN: Final = 4
 
 @attrs.define(eq=False)
 class _Held:
-    """An open block. *text*: what is held back of it, "" of blocks that are not text."""
+    """An open block. *text*: what is held back of it, "" of blocks that are not text; *probs*: of its tokens."""
 
     is_text: bool
     text: str = ""
+    probs: tuple[TokenProb, ...] = ()
 
 
 def open_stop_guard(request: IRRequest, ctx: Context) -> "StopGuard | None":
@@ -80,8 +83,8 @@ class StopGuard:
                 self._blocks[event.choice, event.b] = _Held(event.kind is BlockKind.TEXT)
             case Close():
                 held = self._blocks.pop((event.choice, event.b), None)
-                if held is not None and held.text:
-                    return [Delta(b=event.b, s=held.text, choice=event.choice), event]
+                if held is not None and (held.text or held.probs):
+                    return [Delta(b=event.b, s=held.text, probs=held.probs, choice=event.choice), event]
             case Usage():
                 self._usage = event.tokens
             case End() | Err():
@@ -93,14 +96,17 @@ class StopGuard:
     def _search(self, event: Delta, held: _Held) -> list[IREvent]:
         # What is held back is shorter than any sequence, so whatever is found ends in the new piece.
         text = held.text + event.s
+        probs = held.probs + event.probs if held.probs or event.probs else ()
         found = [(place + len(stop), place, stop) for stop in self._stops if (place := text.find(stop)) >= 0]
         if found:
             _, place, stop = min(found)
-            return self._cut(event, text[:place], stop)
+            return self._cut(event, text[:place], probs, stop)
         kept = self._kept(text)
         held.text = text[len(text) - kept :]
         given = text[: len(text) - kept]
-        return [Delta(b=event.b, s=given, choice=event.choice)] if given else []
+        told = covered(probs, given) if kept else len(probs)
+        held.probs = probs[told:]
+        return [Delta(b=event.b, s=given, probs=probs[:told], choice=event.choice)] if given or told else []
 
     def _kept(self, text: str) -> int:
         """How many characters at the end may be the beginning of a sequence."""
@@ -114,17 +120,17 @@ class StopGuard:
                     return len(tail)
         return 0
 
-    def _cut(self, event: Delta, text: str, stop: str) -> list[IREvent]:
+    def _cut(self, event: Delta, text: str, probs: tuple[TokenProb, ...], stop: str) -> list[IREvent]:
         """The end of the answer: *text*, and whatever of other blocks was begun."""
         out: list[IREvent] = []
         if text:
-            out.append(Delta(b=event.b, s=text, choice=event.choice))
+            out.append(Delta(b=event.b, s=text, probs=probs[: covered(probs, text)], choice=event.choice))
         out.append(Close(b=event.b, choice=event.choice))
         for (choice, number), held in self._blocks.items():
             if (choice, number) == (event.choice, event.b):
                 continue
             if held.text:
-                out.append(Delta(b=number, s=held.text, choice=choice))
+                out.append(Delta(b=number, s=held.text, probs=held.probs, choice=choice))
             out.append(Close(b=number, incomplete=not held.is_text, choice=choice))
         out.append(Usage(tokens=self._estimate()))
         out.append(Stop(reason=StopReason.STOP_SEQUENCE, sequence=stop, choice=event.choice))

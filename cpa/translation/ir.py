@@ -9,13 +9,15 @@ members are those of the specification; tests rely on them.
 """
 
 from enum import StrEnum
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
 Raw: TypeAlias = bytes
 """JSON text, undecoded: an object, list, string, number or literal; b"" = absent."""
 NO_RAW: Final = b""
+NO_LITERAL: Final = msgspec.Raw(b"")
+_decode_text: Final = msgspec.json.Decoder(str).decode
 
 
 class Struct(msgspec.Struct, gc=False):
@@ -95,14 +97,48 @@ class Annotation(Struct):
     raw: Raw = NO_RAW
 
 
-class Text(Struct):
-    """Visible text. *phase*: of the Responses message that it stood in."""
+class Text(Struct, eq=False):
+    """Visible text. *phase*: of the Responses message that it stood in.
+
+    A long text that a client sent usually goes on as it is: `literals.read_text` keeps the JSON string that it came as
+    in *literal*, and *text* is decoded when somebody asks for it, not before. What writes a text therefore writes
+    ``literal or text``, and what wants to know whether there is any asks for the same. Neither is ever assigned to:
+    another text is another part.
+    """
 
     text: str
     annotations: list[Annotation] = []
     sigs: list[Sig] = []
     cache: Raw = NO_RAW
     phase: str = ""
+    literal: Any = NO_LITERAL
+    """A `msgspec.Raw`, a view of the request's body; empty = none. `Any`, because `JsonValue` has no word for it."""
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not Text:
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in _TEXT_FIELDS)
+
+    def __repr__(self) -> str:
+        return f"Text({', '.join(f'{name}={getattr(self, name)!r}' for name in _TEXT_FIELDS)})"
+
+
+_TEXT_FIELDS: Final = tuple(name for name in Text.__struct_fields__ if name != "literal")
+_text_slot: Any = vars(Text)["text"]
+
+
+def _text_of(part: Text) -> str:
+    """*part*'s text, decoded and kept if it is only there as a literal."""
+    try:
+        text: str = _text_slot.__get__(part)
+    except AttributeError:
+        text = _decode_text(part.literal)
+        _text_slot.__set__(part, text)
+    return text
+
+
+# Not `__getattr__`, which would make every other attribute of every text slower as well.
+Text.text = property(_text_of, _text_slot.__set__, _text_slot.__delete__)  # type: ignore[assignment]
 
 
 class MediaKind(StrEnum):
@@ -572,11 +608,32 @@ class Open(Event, tag=True):
     meta: Meta = msgspec.field(default_factory=Meta)
 
 
+class TokenProb(Struct):
+    """How likely a token of an answer was (2.4).
+
+    Attributes:
+      logprob: natural logarithm, finite, at most 0 in practice.
+      bytes: of the token, which need not be whole characters; None = those of *token*.
+      token_id: Gemini's; -1 = not stated.
+      top: what else might have come; theirs is empty.
+    """
+
+    token: str
+    logprob: float
+    bytes: list[int] | None = None
+    token_id: int = -1
+    top: "tuple[TokenProb, ...]" = ()
+
+
 class Delta(Event, tag=True):
-    """More of block *b*: text, reasoning, argument text, refusal, or base64."""
+    """More of block *b*: text, reasoning, argument text, refusal, or base64.
+
+    *probs*: of its tokens, of text and refusals. Behind the normalizer *s* is empty only where they came too late.
+    """
 
     b: int
     s: str
+    probs: tuple[TokenProb, ...] = ()
 
 
 class PartBreak(Event, tag=True):

@@ -38,6 +38,7 @@ from cpa.translation.ir import (
     Start,
     Stop,
     StopReason,
+    TokenProb,
     Tokens,
     Usage,
 )
@@ -49,6 +50,8 @@ log = structlog.get_logger(__name__)
 TOOL_KINDS: Final = frozenset({BlockKind.TOOL, BlockKind.CUSTOM_TOOL})
 WRITTEN_KINDS: Final = frozenset({BlockKind.TEXT, BlockKind.REFUSAL, BlockKind.REASONING})
 """Blocks that are nothing without text in them."""
+PROBABLE_KINDS: Final = frozenset({BlockKind.TEXT, BlockKind.REFUSAL})
+"""Blocks whose tokens have probabilities."""
 NO_BLOCK: Final = -1
 """Number of the block of a signature that belongs to none."""
 
@@ -71,6 +74,8 @@ class _Block:
     breaks: bool = False
     """A `PartBreak` waits for what it separates."""
     citations: list[Annotation] = attrs.field(factory=list)
+    probs: tuple[TokenProb, ...] = ()
+    """Came without text: of the text that follows, or of all before if nothing does."""
 
 
 class Normalizer:
@@ -202,16 +207,22 @@ class Normalizer:
         if block is None:
             log.debug("translation.delta_of_no_block", block=event.b)
         elif event.s:
-            self._write(block, event.s, out)
+            self._write(block, event.s, out, event.probs)
+        elif event.probs:
+            block.probs += event.probs
 
-    def _write(self, block: _Block, text: str, out: list[IREvent]) -> None:
+    def _write(self, block: _Block, text: str, out: list[IREvent], probs: tuple[TokenProb, ...] = ()) -> None:
         if block.breaks:
             block.breaks = False
             out.append(PartBreak(b=block.number, choice=block.choice))
         self._has_content = self._has_content or block.kind is not BlockKind.REASONING
         block.pieces.append(text)
         block.length += len(text)
-        out.append(Delta(b=block.number, s=text, choice=block.choice))
+        if block.probs:
+            probs, block.probs = block.probs + probs, ()
+        if probs and block.kind not in PROBABLE_KINDS:
+            probs = ()
+        out.append(Delta(b=block.number, s=text, probs=probs, choice=block.choice))
 
     def _signature(self, event: SigEvent, out: list[IREvent]) -> None:
         key = event.choice, event.b
@@ -238,6 +249,8 @@ class Normalizer:
     def _close_block(self, key: tuple[int, int], block: _Block, event: Close, out: list[IREvent]) -> None:
         if event.final is not None:
             self._reconcile(block, event.final, out)
+        if block.probs and block.length and block.kind in PROBABLE_KINDS:
+            out.append(Delta(b=block.number, s="", probs=block.probs, choice=block.choice))
         for annotation in block.citations:
             whole = msgspec.structs.replace(annotation, start=max(0, annotation.start), end=block.length)
             out.append(Ann(b=block.number, annotation=whole, choice=block.choice))

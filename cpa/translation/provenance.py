@@ -9,6 +9,7 @@ foreign data, no proof.
 import binascii
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 from cpa.translation.ir import Provenance
@@ -25,11 +26,15 @@ PREFIXES: Final = {
 MAX_FIELDS: Final = 32
 """Of one protobuf message that are looked at; real ones have fewer than ten."""
 MAX_PREFIX_CHARS: Final = 16
+MAX_CACHED: Final = 2048
+MAX_CACHED_CHARS: Final = 4096
+"""Of a signature whose provenance is remembered: 8 MB in all, whatever strangers send."""
 
 _FERNET_PREFIX = "gAAAA"
 _FERNET_VERSION = b"\x80"
 _FERNET_FRAME_BYTES = 57
 """Version, time, IV and MAC; between IV and MAC stand whole blocks of 16, at least one."""
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 _UUID = re.compile(rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _URLSAFE = str.maketrans("-_", "+/")
 _UUID_CHARS = 36
@@ -42,6 +47,11 @@ _BYTES_FIELD, _VARINT_FIELD = 2, 0
 
 def provenance_of(data: str) -> Provenance:
     """Whose state bare *data* seems to be: an explicit prefix, else its structure. Signatures of Kimi have none."""
+    # A session sends all its signatures with each request.
+    return _known(data) if len(data) <= MAX_CACHED_CHARS else _judged(data)
+
+
+def _judged(data: str) -> Provenance:
     if data in GEMINI_BYPASSES:
         return Provenance.GEMINI
     word, mark, _ = data[:MAX_PREFIX_CHARS].partition("#")
@@ -66,6 +76,9 @@ def provenance_of(data: str) -> Provenance:
     return Provenance.UNKNOWN
 
 
+_known = lru_cache(MAX_CACHED)(_judged)
+
+
 def without_prefix(data: str) -> str:
     """*data* as its vendor made it."""
     word, mark, rest = data[:MAX_PREFIX_CHARS].partition("#")
@@ -73,12 +86,15 @@ def without_prefix(data: str) -> str:
 
 
 def is_replayable(data: str, provenance: Provenance) -> bool:
-    """Whether its vendor takes *data* back. Gemini does not take a signature that is nothing but a UUID."""
+    """Whether its vendor takes *data* back. Gemini does not take a signature that is nothing but a UUID, nor what is
+    no base64, which is how its SDK reads the member."""
     if not data:
         return False
     if provenance is not Provenance.GEMINI:
         return True
     if len(data) == _UUID_CHARS and _UUID.fullmatch(data.encode("utf-8", "replace")):
+        return False
+    if not _BASE64.fullmatch(data):
         return False
     if len(data) > _MAX_WRAPPED_UUID_CHARS:
         return True

@@ -6,12 +6,13 @@ from importlib import import_module
 from typing import Final
 
 from cpa.errors import UpstreamStreamError
+from cpa.formats.errors import WireError
 from cpa.formats.names import Format
 from cpa.formats.sse import event_data, parse_event, split_events
 from cpa.translation.context import Context
 from cpa.translation.counting import estimate
 from cpa.translation.filters import StopGuard, open_stop_guard
-from cpa.translation.ir import Close, End, Err, IREvent
+from cpa.translation.ir import Close, End, Err, IREvent, IRRequest, Ping, Start, Usage
 from cpa.translation.loss import StrictLoss
 from cpa.translation.normalizer import Normalizer
 from cpa.translation.reasoning import intent_from_suffix, with_suffix
@@ -38,6 +39,11 @@ def translate_request(body: bytes, ctx: Context) -> bytes:
 
     Raises: MalformedRequest, Untranslatable; StrictLoss when something was lost and ``translation.strict`` is on.
     """
+    return write_request(read_request(body, ctx), ctx)
+
+
+def read_request(body: bytes, ctx: Context) -> IRRequest:
+    """The first half of `translate_request`, for whoever has to do something in between. Raises: likewise."""
     request = spoke(ctx.client).parse_request(body, ctx)
     ctx.request = request
     if ctx.thinking is not None:
@@ -48,6 +54,11 @@ def translate_request(body: bytes, ctx: Context) -> bytes:
         ctx.client_body = body
     if ctx.client is Format.CLAUDE and ctx.stream:
         ctx.estimated_input = estimate(request)  # Claude's streams say at their start what was read
+    return request
+
+
+def write_request(request: IRRequest, ctx: Context) -> bytes:
+    """The second half. Raises: Untranslatable, StrictLoss."""
     translated = spoke(ctx.provider).emit_request(request, ctx)
     if ctx.settings.strict and ctx.losses:
         raise StrictLoss(tuple(ctx.losses))
@@ -109,7 +120,7 @@ class StreamSession:
       error: the provider reported one inside its stream.
     """
 
-    __slots__ = ("_ctx", "_emitter", "_guard", "_normalizer", "_parser", "ended", "error")
+    __slots__ = ("_ctx", "_emitter", "_guard", "_normalizer", "_opening", "_parser", "_said", "_sent", "ended", "error")
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
@@ -117,14 +128,25 @@ class StreamSession:
         self._normalizer = Normalizer(ctx)
         self._guard = _guard(ctx)
         self._emitter = spoke(ctx.client).open_emitter(ctx)
+        self._opening = b""
+        self._said = False
+        self._sent = False
         self.ended = False
         self.error: Err | None = None
 
     @property
     def next_sequence(self) -> int:
         """`sequence_number` of the next event of a Responses stream; 0 elsewhere."""
-        number: int = getattr(self._emitter, "next_sequence", 0)
+        number: int = getattr(self._emitter, "next_sequence", 0) if self._sent else 0
         return number
+
+    def failure(self, error: WireError) -> bytes:
+        """*error*, of whatever kind, as the last event of a Responses stream that has begun: ``response.failed`` with
+        all that was said so far (4.9a). Empty where errors need nothing of what was said."""
+        if not self._sent or self._ctx.client is not Format.OPENAI_RESPONSE:
+            return b""
+        said = Err(status=error.status, message=error.message, code=error.code, retry_after_s=error.retry_after_s)
+        return self._emitter.feed(said)
 
     def feed(self, block: bytes) -> bytes:
         """Wire bytes for the client from *block*, whole events of the provider."""
@@ -148,6 +170,11 @@ class StreamSession:
         return self._pass([*self._parser.finish()], last=True)
 
     def _pass(self, events: list[IREvent], *, last: bool = False) -> bytes:
+        out = self._passed(events, last=last)
+        self._sent = self._sent or bool(out)
+        return out
+
+    def _passed(self, events: list[IREvent], *, last: bool) -> bytes:
         if self.ended:
             return b""
         normal = self._normalizer.feed(events)
@@ -160,6 +187,7 @@ class StreamSession:
                 # How errors look depends on whether anything was sent, which whoever writes to the client knows.
                 self.error = event
                 self.ended = True
+                self._opening = b""
                 break
             if isinstance(event, Close) and event.failed:
                 continue  # on the wire a block that an error cut off stays open: half its arguments are no call (4.9a)
@@ -168,7 +196,22 @@ class StreamSession:
                 self.ended = True
                 _remembered(self._ctx, getattr(self._emitter, "response", b""))
                 break
-        return out
+            self._said = self._said or not isinstance(event, Start | Usage | Ping)
+        if self._said:
+            opening, self._opening = self._opening, b""
+            return opening + out if opening else out
+        return self._opened(out)
+
+    def _opened(self, out: bytes) -> bytes:
+        """*out*, unless the provider has stopped without having said anything: that may yet turn out to be an error,
+        which gets a status of its own as long as the client has heard nothing (4.1)."""
+        if self.error is not None:
+            return b""
+        self._opening += out
+        if self._normalizer.stopped and not self.ended:
+            return b""
+        opening, self._opening = self._opening, b""
+        return opening
 
     def _guarded(self, event: IREvent) -> list[IREvent]:
         assert self._guard is not None

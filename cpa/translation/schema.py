@@ -1,12 +1,11 @@
 """JSON Schema between the dialects of the protocols (2.5a).
 
-Agents send the same hundred schemas with each turn: what was cleaned is kept, by a hash of the schema's bytes. A schema
+Agents send the same hundred schemas with each turn: what was cleaned is kept, beside the schema as it came. A schema
 beyond the limits of `schema_walk` passes as it is; it is the provider's to judge.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable
-from hashlib import sha256
 from typing import Final
 
 import attrs
@@ -46,11 +45,11 @@ class _Cache:
 
     def get(self, kind: str, schema: bytes, make: Callable[[bytes], _Cleaned]) -> _Cleaned:
         """What *make* makes of *schema*, which depends on nothing else."""
-        key = (kind, sha256(schema).digest())
+        key = (kind, schema)  # not its digest: that alone would take longer than all the rest
         found = self._entries.pop(key, None)
         if found is None:
             found = make(schema)
-        if len(found.schema) <= MAX_CACHED_SCHEMA_BYTES:
+        if len(schema) + len(found.schema) <= MAX_CACHED_SCHEMA_BYTES:
             self._entries[key] = found  # its last place
             if len(self._entries) > MAX_CACHED:
                 self._entries.popitem(last=False)

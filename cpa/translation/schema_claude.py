@@ -25,6 +25,8 @@ from cpa.types import JsonValue
 STRING_FORMATS = frozenset(
     {"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"}
 )
+MAX_ROUNDS = 4
+"""Of looking for references that lead nowhere: each round may take away what others mean."""
 _SILENT = frozenset(
     {"$schema", "$comment", "$id", "$anchor", "deprecated", "readOnly", "writeOnly", "nullable", "propertyOrdering"}
 )
@@ -76,7 +78,14 @@ class ClaudeOutput:
 
     def clean(self) -> Schema:
         """The schema in the subset. Raises: SchemaTooBig."""
-        return self._node(self._root)
+        cleaned = self._node(self._root)
+        # What a reference means may have become a mere description: such references are judged by what is left.
+        for _ in range(MAX_ROUNDS):
+            if not _dangles(cleaned):
+                break
+            self._root = cleaned
+            cleaned = self._node(cleaned)
+        return cleaned
 
     def _node(self, node: JsonValue) -> Schema:
         self._lifted = ""
@@ -193,6 +202,26 @@ class ClaudeOutput:
             if isinstance(definitions, dict):
                 found = fill(found, {name: self._node(child) for name, child in definitions.items()})
         return {"$defs": found} if found else {}
+
+
+def _dangles(root: Schema) -> bool:
+    """Whether a reference in *root*, which is clean, leads nowhere."""
+    stack: list[JsonValue] = [root]
+    while stack:
+        node = stack.pop()
+        if not isinstance(node, dict):
+            continue
+        ref = node.get("$ref")
+        if isinstance(ref, str) and resolve(root, ref) is None:
+            return True
+        for key in ("properties", "$defs"):
+            children = node.get(key)
+            if isinstance(children, dict):
+                stack.extend(children.values())
+        branches = node.get("anyOf")
+        stack.extend(branches if isinstance(branches, list) else ())
+        stack.append(node.get("items"))
+    return False
 
 
 def _literals(node: Schema) -> Schema:

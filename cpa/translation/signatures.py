@@ -277,10 +277,10 @@ class _TenantSignatures:
         self._tenant = tenant
 
     def of_call(self, call_id: str) -> tuple[Sig, ...]:
-        return self._cache.get(self._key("call", call_id)) if call_id else ()
+        return self._cache.get(self._key("call", call_id)) if call_id and self._cache else ()
 
     def of_text(self, text: str) -> tuple[Sig, ...]:
-        return self._cache.get(self._key("text", text)) if text else ()
+        return self._cache.get(self._key("text", text)) if text and self._cache else ()
 
     def keep_call(self, call_id: str, sig: Sig) -> None:
         if call_id:

@@ -102,10 +102,21 @@ def drop_empty_texts(turns: list[Turn]) -> list[Turn]:
     """
     result = []
     for turn in turns:
-        parts: list[Part] = [part for part in turn.parts if not isinstance(part, Text) or part.text or part.sigs]
+        for part in turn.parts:
+            if isinstance(part, Text) and _is_empty(part):
+                break
+        else:
+            if turn.parts:
+                result.append(turn)
+            continue
+        parts: list[Part] = [part for part in turn.parts if not isinstance(part, Text) or not _is_empty(part)]
         if parts:
-            result.append(turn if len(parts) == len(turn.parts) else with_parts(turn, parts))
+            result.append(with_parts(turn, parts))
     return result
+
+
+def _is_empty(part: Text) -> bool:
+    return not (part.literal or part.text or part.sigs)
 
 
 def with_parts(turn: Turn, parts: list[Part]) -> Turn:

@@ -110,7 +110,8 @@ def _valid(raw: bytes) -> bytes | None:
     """*raw* if it is one JSON value, a copy with lone surrogates repaired if that helps, else None."""
     try:
         _check(raw)
-        str(raw, "utf-8")  # a skipped span is not checked for it
+        if not raw.isascii():
+            str(raw, "utf-8")  # a skipped span is not checked for it
     except UnicodeDecodeError:
         return None
     except (ValueError, RecursionError):

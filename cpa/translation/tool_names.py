@@ -81,7 +81,7 @@ def build_names(request: IRRequest, rule: NameRule, *, wrap_custom: bool = False
       flatten: the target has no namespaces. Otherwise children keep names of their own, which only have to be unique
         within their namespace; the way back then needs the namespace that the answer states.
     """
-    keys = set(_keys(request))
+    keys = _keys(request)
     names = Names()
     if flatten:
         names.wire = _assign({key: flat_name(*key) for key in keys}, rule)
@@ -100,20 +100,19 @@ def build_names(request: IRRequest, rule: NameRule, *, wrap_custom: bool = False
     return names
 
 
-def _keys(request: IRRequest) -> Iterable[Key]:
-    for tool in request.tools:
-        if tool.kind is not ToolKind.SERVER:
-            yield tool.namespace, tool.name
+def _keys(request: IRRequest) -> set[Key]:
+    keys = {(tool.namespace, tool.name) for tool in request.tools if tool.kind is not ToolKind.SERVER}
     choice = request.tool_choice
     if choice is not None and choice.mode in (ChoiceMode.NAMED, ChoiceMode.SUBSET):
         servers = {tool.server for tool in request.tools if tool.kind is ToolKind.SERVER}
         for namespace, name in choice.names:
             if namespace or name not in servers:
-                yield namespace, name
+                keys.add((namespace, name))
     for turn in request.turns:
         for part in turn.parts:
-            if isinstance(part, Call) or (isinstance(part, Result) and part.name):
-                yield part.namespace, part.name
+            if type(part) is Call or (type(part) is Result and part.name):
+                keys.add((part.namespace, part.name))
+    return keys
 
 
 def _assign(full: dict[Key, str], rule: NameRule) -> dict[Key, str]:

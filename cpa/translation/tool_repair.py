@@ -99,29 +99,40 @@ def _intact(turns: list[Turn], target: RepairTarget, issuer: str) -> list[Turn] 
             if open_calls:
                 return None
             for part in parts:
-                if isinstance(part, Call):
-                    if not part.call_id or part.call_id in ids or not target.accepts_id(part.call_id):
-                        return None
-                    ids.add(part.call_id)
-                    open_calls.append(part)
-                elif isinstance(part, Result):
+                kind = type(part)
+                if kind is Call:
+                    open_calls.append(part)  # type: ignore[arg-type] # mypy does not narrow by `kind`
+                elif kind is Result:
                     return None
             result.append(turn)
             continue
-        answers = parts[: len(open_calls)]
-        others = parts[len(open_calls) :]
-        if any(isinstance(part, Result) for part in others) or len(answers) < len(open_calls):
-            return None
-        for call, answer in zip(open_calls, answers, strict=True):
-            if not isinstance(answer, Result) or answer.call_id != call.call_id or turn.role is not Role.USER:
+        count = len(open_calls)
+        for part in parts[count:]:
+            if type(part) is Result:
                 return None
+        if not count:
+            result.append(turn)
+            continue
+        if len(parts) < count or turn.role is not Role.USER:
+            return None
+        for call, answer in zip(open_calls, parts, strict=False):
+            call_id = call.call_id
+            if type(answer) is not Result or answer.call_id != call_id:
+                return None
+            if not call_id or call_id in ids or not target.accepts_id(call_id):
+                return None
+            ids.add(call_id)
             unpack_media(answer, issuer)
-            _belongs_to(answer, call)
-        if answers:
-            result.append(Turn(role=Role.USER, parts=answers))
-        if others:
-            result.append(with_parts(turn, others) if answers else turn)
+            # Emitters need more of a call than its id: Gemini its name, Responses whether it took free text.
+            answer.name = call.name
+            answer.namespace = call.namespace
+            answer.shape = call.shape
         open_calls.clear()
+        if len(parts) > count:
+            result.append(Turn(role=Role.USER, parts=parts[:count]))
+            result.append(with_parts(turn, parts[count:]))
+        else:
+            result.append(Turn(role=Role.USER, parts=parts) if turn.name or turn.phase else turn)
     return None if open_calls else result
 
 

@@ -12,6 +12,7 @@ from google.genai import errors as genai_errors
 from google.genai import types
 
 from tests.e2e.sdk import ARGUMENTS, HELLO, SCHEMA, TEXT, TOOLS, said, with_proxy
+from tests.e2e.vendor_types import assert_vendors
 from tests.proxy import CLIENT_KEY, RunningProxy
 
 T = TypeVar("T")
@@ -214,12 +215,16 @@ class Gemini:
 
 
 def using(name: str, proxy: RunningProxy, use: Callable[[Any], T], headers: dict[str, str] | None = None) -> T:
-    """What *use* makes of the SDK *name*, which leaves no connection behind."""
+    """What *use* makes of the SDK *name*, which leaves no connection behind. The providers were asked as their vendors'
+    own SDKs would have asked."""
     sdk = SDKS[name](proxy, headers)
     try:
-        return use(sdk)
+        made = use(sdk)
     finally:
         sdk.client.close()
+    for request in proxy.mock.requests:
+        assert_vendors(request.target, request.body)
+    return made
 
 
 SDKS: dict[str, Callable[..., Any]] = {"chat": Chat, "responses": Responses, "claude": Claude, "gemini": Gemini}

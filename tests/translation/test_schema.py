@@ -943,6 +943,7 @@ def test_claude_output_stays_in_the_subset(schema: JsonValue) -> None:
 @example({"enum": [], "type": ["string", "integer"]})
 @example({"enum": [True], "type": ["string", "integer"]})
 @example({"anyOf": [{"$ref": ""}]})
+@example({"type": "string", "properties": {"a/b~": {}}, "$defs": {"a": {"$ref": "#/properties/a~1b~0"}}})
 @given(SCHEMAS)
 def test_cleaning_is_idempotent(schema: JsonValue) -> None:
     """Case 83: clients resend what they were given, and prompt caches compare bytes."""

@@ -30,6 +30,7 @@ from cpa.translation.ir import (
     Stop,
     ToolKind,
 )
+from cpa.translation.logprobs import write_openai
 from cpa.translation.signatures import wrap
 from cpa.translation.stops import to_chat as finish_reason
 from cpa.translation.tools import unwrap_custom
@@ -38,11 +39,12 @@ BREAK: Final = "\n\n"
 
 
 class Piece(msgspec.Struct, gc=False):
-    """A delta of one choice; *finish*: its ``finish_reason``, empty until it has one."""
+    """A delta of one choice; *finish*: its ``finish_reason``, empty until it has one. *logprobs*: None = absent."""
 
     choice: int
     delta: JsonObject
     finish: str = ""
+    logprobs: JsonObject | None = None
 
 
 @attrs.define(eq=False)
@@ -178,14 +180,14 @@ class Deltas:
                 state.length += len(text)
                 if self._ctx.signatures is not None:
                     state.texts.append(text)
-                return [Piece(event.choice, {"content": text})]
+                return [Piece(event.choice, {"content": text}, logprobs=_probs("content", event))]
             case BlockKind.TOOL | BlockKind.CUSTOM_TOOL:
                 return self._arguments(event, block)
             case BlockKind.REASONING:
                 return self._reasoning(event, block)
             case BlockKind.REFUSAL:
                 self._choices[event.choice].refused = True
-                return [Piece(event.choice, {"refusal": text})]
+                return [Piece(event.choice, {"refusal": text}, logprobs=_probs("refusal", event))]
             case BlockKind.IMAGE | BlockKind.AUDIO:
                 block.pieces.append(text)
                 return []
@@ -370,6 +372,10 @@ class Deltas:
         found = citation(event.annotation, block.offset)
         if found is not None:
             state.annotations.append(found)
+
+
+def _probs(member: str, event: Delta) -> JsonObject | None:
+    return {"content": None, "refusal": None, member: write_openai(event.probs)} if event.probs else None
 
 
 def _google(sig: Sig) -> JsonObject:

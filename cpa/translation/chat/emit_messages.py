@@ -39,7 +39,7 @@ from cpa.translation.signatures import for_family
 from cpa.translation.tools import args_string, error_text, media_intro, split_result_media
 
 SHOWN: Final = "[shown earlier by the assistant]"
-_BREAK: Final = "\n\n"
+_BREAK: Final = Text(text="\n\n")
 
 
 def write_messages(request: IRRequest, ctx: Context) -> list[JsonValue]:
@@ -61,7 +61,7 @@ class _Said:
       opaque: there is reasoning that cannot be shown.
     """
 
-    pieces: list[str] = attrs.field(factory=list)
+    pieces: list[Text] = attrs.field(factory=list)
     parts: list[JsonValue] = attrs.field(factory=list)
     refusals: list[str] = attrs.field(factory=list)
     reasoning: list[str] = attrs.field(factory=list)
@@ -70,14 +70,22 @@ class _Said:
     apart: bool = False
     opaque: bool = False
 
-    def text(self, text: str, part: JsonValue) -> None:
+    def text(self, text: Text, part: JsonValue) -> None:
         """More text. Blocks that follow each other are one text that was cut (at citations), others are not."""
-        if text and self.apart and any(self.pieces):
+        there = bool(text.literal or text.text)
+        if there and self.apart and any(piece.literal or piece.text for piece in self.pieces):
             self.pieces.append(_BREAK)
-        if text or not self.parts:
+        if there or not self.parts:
             self.pieces.append(text)
             self.parts.append(part)
             self.apart = False
+
+    @property
+    def content(self) -> JsonValue:
+        """All of the text as one string; empty = none."""
+        if len(self.pieces) == 1:
+            return self.pieces[0].literal or self.pieces[0].text
+        return "".join(piece.text for piece in self.pieces)
 
 
 class _Writer:
@@ -155,7 +163,7 @@ class _Writer:
         if type(only) is Text and not only.cache and not turn.name:
             if self._pending:
                 self.flush()
-            self.messages.append({"role": "user", "content": only.text})
+            self.messages.append({"role": "user", "content": only.literal or only.text})
             return
         content: list[JsonValue] = []
         for part in turn.parts:
@@ -197,7 +205,7 @@ class _Writer:
         content: JsonValue
         only = result.parts[0] if len(result.parts) == 1 and not result.json else None
         if type(only) is Text and not only.cache and not result.cache:
-            content = error_text(only.text) if result.is_error else only.text
+            content = error_text(only.text) if result.is_error else only.literal or only.text
         elif self._own and all(isinstance(part, Text) for part in result.parts):
             content = self._own_result(result)
         elif self._ctx.profile.tool_result_media and any(isinstance(p, Media) and not p.text for p in result.parts):
@@ -216,22 +224,23 @@ class _Writer:
 
     def _own_result(self, result: Result) -> JsonValue:
         """Text parts as a client of this protocol wrote them."""
-        parts = [self._text(part) for part in result.parts if isinstance(part, Text)]
+        texts = [part for part in result.parts if isinstance(part, Text)]
+        parts = [self._text(part) for part in texts]
         if result.cache and parts:
-            parts[-1] = self._text(Text(text=str(parts[-1]["text"]), cache=result.cache))
+            parts[-1] = self._text(Text(text=texts[-1].text, cache=result.cache))
         return self._content(parts) if parts else ""
 
     # --- assistant ---
 
     def _plain_assistant(self, turn: Turn) -> bool:
         """Write a turn of one text at most, and calls after it; False for any other."""
-        text: str | None = None
+        text: JsonValue = None
         calls: list[JsonValue] = []
         for part in turn.parts:
             if type(part) is Call and not part.cache:
                 calls.append(self._call(part))
             elif type(part) is Text and text is None and not calls and not part.cache:
-                text = part.text
+                text = part.literal or part.text
             else:
                 return False
         if turn.name or not turn.parts:
@@ -249,7 +258,7 @@ class _Writer:
                 case Text():
                     if said.calls and turn.ordered and part.text:
                         self._ctx.lose(self._path, "text after a call moved before it")
-                    said.text(part.text, self._text(part))
+                    said.text(part, self._text(part))
                 case Call():
                     said.calls.append(self._call(part))
                     said.apart = True
@@ -278,19 +287,19 @@ class _Writer:
         """The message of an assistant's turn, unless nothing is left of it."""
         if said.refusals and not self._own and not self._ctx.profile.vendor_host:
             # Compatible hosts do not know the member, and would see an empty message.
-            text = _BREAK.join(said.refusals)
+            text = _BREAK.text.join(said.refusals)
             said.refusals = []
             said.apart = True
-            said.text(text, {"type": "text", "text": text})
+            said.text(Text(text=text), {"type": "text", "text": text})
         message: JsonObject = {"role": "assistant", "content": self._content_of(said)}
-        reasoning = _BREAK.join(said.reasoning)
+        reasoning = _BREAK.text.join(said.reasoning)
         echoes = self._ctx.profile.echo_reasoning and bool(said.calls)
         if reasoning and echoes:
             message["reasoning_content"] = reasoning
         if said.opaque or (reasoning and not echoes):
             self._ctx.lose(self._path, "reasoning is not sent to this provider", dropped=True)
         if said.refusals:
-            message["refusal"] = _BREAK.join(said.refusals)
+            message["refusal"] = _BREAK.text.join(said.refusals)
         if said.audio:
             message["audio"] = {"id": said.audio}
         if said.calls:
@@ -304,10 +313,13 @@ class _Writer:
         """The assistant's text: a client of Chat keeps its parts, of others all is one string (3.2)."""
         if self._own and (len(said.parts) > 1 or any(not _is_plain(part) for part in said.parts)):
             return said.parts
-        return "".join(said.pieces) or (None if said.calls or said.refusals or said.audio else "")
+        return said.content or (None if said.calls or said.refusals or said.audio else "")
 
     def _call(self, call: Call) -> JsonObject:
         name = self._ctx.names.to_wire(call.name, call.namespace)
+        if call.shape is Shape.JSON and call.args and not call.cache and not call.sigs:  # as nearly all are
+            text = call.args.decode("utf-8", "replace")
+            return {"id": call.call_id, "type": "function", "function": {"name": name, "arguments": text}}
         if call.cache:
             self._ctx.lose(f"{self._path}.cache_control", dropped=True)
         out: JsonObject
@@ -340,13 +352,13 @@ class _Writer:
                 return
         if text:
             said.apart = True
-            said.text(text, {"type": "text", "text": text})
+            said.text(Text(text=text), {"type": "text", "text": text})
             said.apart = True
 
     # --- parts ---
 
     def _text(self, part: Text) -> JsonObject:
-        out: JsonObject = {"type": "text", "text": part.text}
+        out: JsonObject = {"type": "text", "text": part.literal or part.text}
         if part.cache:
             if self._own and not self._ctx.profile.vendor_host:
                 out["cache_control"] = _raw(part.cache)  # some hosts of this protocol honour it

@@ -78,6 +78,14 @@ class ChatEmitter:
         return b"".join(self._chunk(piece) for piece in pieces)
 
     def _chunk(self, piece: Piece) -> bytes:
+        if piece.logprobs is not None:
+            return b'%b%d,"delta":%b,"logprobs":%b,"finish_reason":null%b' % (
+                self._head,
+                piece.choice,
+                encode(piece.delta),
+                encode(piece.logprobs),
+                self._tail,
+            )
         finish = b'"' + piece.finish.encode() + b'"' if piece.finish else b"null"
         return b'%b%d,"delta":%b,"finish_reason":%b%b' % (
             self._head,

@@ -40,10 +40,14 @@ class _Message:
     function_call: _Call | None = None
     audio: JsonValue = None
     finish: str = ""
+    probs: dict[str, list[JsonValue]] = attrs.field(factory=dict)
 
     def add(self, piece: Piece) -> None:
         """The next delta."""
         self.finish = piece.finish or self.finish
+        for name, tokens in (piece.logprobs or {}).items():
+            if isinstance(tokens, list):
+                self.probs.setdefault(name, []).extend(tokens)
         for name, value in piece.delta.items():
             if name in _TEXTS and isinstance(value, str):
                 self.texts.setdefault(name, []).append(value)
@@ -72,6 +76,11 @@ class _Message:
         else:
             self.calls[index].entry |= entry
         self.calls[index].pieces.append(str(said.get(key, "")))
+
+    def choice(self, number: int) -> JsonObject:
+        """The whole choice."""
+        probs: JsonObject | None = {"content": None, "refusal": None, **self.probs} if self.probs else None
+        return {"index": number, "message": self.value(), "logprobs": probs, "finish_reason": self.finish or "stop"}
 
     def value(self) -> JsonObject:
         """The message, with what is empty left out, and ``null`` where the vendor says so (3.2)."""
@@ -123,10 +132,7 @@ def emit_full(events: list[IREvent], ctx: Context) -> bytes:
             case _:
                 add(deltas.feed(event))
     body = envelope(start, ctx, "chat.completion")
-    body["choices"] = [
-        {"index": number, "message": message.value(), "logprobs": None, "finish_reason": message.finish or "stop"}
-        for number, message in sorted(messages.items())
-    ]
+    body["choices"] = [message.choice(number) for number, message in sorted(messages.items())]
     body["usage"] = to_chat(tokens)
     tier = answer_tier(tokens)
     if tier:

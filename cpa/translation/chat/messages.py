@@ -8,7 +8,7 @@ from cpa.errors import MalformedRequest
 from cpa.formats.names import Format
 from cpa.translation.chat.details import read_details
 from cpa.translation.chat.parts import ORIGIN, read_image, read_part
-from cpa.translation.chat.wire import ABSENT, Custom, Function, Message, ToolCall, raw_of
+from cpa.translation.chat.wire import ABSENT, Custom, Function, Message, Part, ToolCall, raw_of, read_parts
 from cpa.translation.context import Context
 from cpa.translation.ir import (
     Authority,
@@ -30,8 +30,10 @@ from cpa.translation.ir import (
     Turn,
 )
 from cpa.translation.ir import Part as IRPart
+from cpa.translation.literals import first_of, read_text
 from cpa.translation.signatures import unwrap
 
+_STRING_OR_NULL = (b'"', b"n")
 Spans = Callable[[int], list[msgspec.Raw]]
 """Gives the content parts of a message undecoded; costs a pass over the body, so it is asked for only when needed."""
 
@@ -55,12 +57,22 @@ class MessageReader:
         """The next message. Raises: MalformedRequest."""
         role, content = message.role, message.content
         # Histories are long, and nearly all of them is this: what is plain gets by with the least work.
-        if type(content) is str and message.cache_control is ABSENT and not message.name:
-            if role == "user":
-                self.turns.append(Turn(role=Role.USER, parts=[Text(text=content)]))
-                return
+        if message.cache_control is ABSENT and content is not ABSENT and not message.name:
             if role == "tool":
-                self._add_result(Result(call_id=message.tool_call_id or "", parts=[Text(text=content)]))
+                text = read_text(content)
+                if text is not None:
+                    self._add_result(Result(call_id=message.tool_call_id or "", parts=[text]))
+                    return
+            elif role == "user":
+                text = read_text(content)
+                if text is not None:
+                    self.turns.append(Turn(role=Role.USER, parts=[text]))
+                    return
+            elif role == "assistant" and message.tool_calls and _only_calls(message):
+                text = read_text(content)
+                parts: list[IRPart] = [] if text is None or not (text.literal or text.text) else [text]
+                parts += [self._call(call, place, number) for number, call in enumerate(message.tool_calls)]
+                self.turns.append(Turn(role=Role.ASSISTANT, parts=parts, ordered=False))
                 return
         match role:
             case "user":
@@ -82,10 +94,10 @@ class MessageReader:
     # --- content ---
 
     def _parts(self, message: Message, place: int) -> list[IRPart]:
-        content = message.content
+        content = _content(message.content, place)
         parts: list[IRPart] = []
-        if isinstance(content, str):
-            parts.append(Text(text=content))
+        if isinstance(content, Text):
+            parts.append(content)
         for number, part in enumerate(content if isinstance(content, list) else ()):
             path = f"messages[{place}].content[{number}]"
             found = read_part(part, path)
@@ -142,19 +154,15 @@ class MessageReader:
                 parts.append(media)
         if message.audio is not None and message.audio.id:
             parts.append(Media(media=MediaKind.AUDIO, file_id=message.audio.id, issuer=ORIGIN))
-        if calls and message.content == "":
+        if calls and bytes(message.content) == b'""':
             parts = [part for part in parts if not isinstance(part, Text) or part.text or part.sigs]
         self._add(Role.ASSISTANT, [*parts, *calls], message)
 
     def _call(self, call: ToolCall, place: int, number: int) -> Call:
         function = call.function
         if function is not None and function.name and call.custom is None and call.extra_content is None:
-            return Call(
-                call_id=call.id if isinstance(call.id, str) else "",
-                name=function.name,
-                args=(function.arguments or "").encode(),
-                args_text=True,
-            )
+            args = (function.arguments or "").encode()
+            return Call(call.id if isinstance(call.id, str) else "", function.name, args, True)
         sigs: list[Sig] = []
         google = call.extra_content.google if call.extra_content is not None else None
         if google is not None and google.thought_signature:
@@ -191,6 +199,37 @@ class MessageReader:
             last.parts.append(result)  # results of one group are one turn, here they only cannot be one message
         else:
             self.turns.append(Turn(role=Role.USER, parts=[result]))
+
+
+def _only_calls(message: Message) -> bool:
+    """An assistant's message has nothing but calls, and perhaps a text before them."""
+    return (
+        message.reasoning_content is None
+        and message.reasoning is None
+        and message.reasoning_details is None
+        and message.refusal is None
+        and message.function_call is None
+        and message.images is None
+        and message.audio is None
+        and first_of(message.content) in _STRING_OR_NULL
+    )
+
+
+def _content(raw: msgspec.Raw, place: int) -> Text | list[Part] | None:
+    """``content``: text, or content parts. Raises: MalformedRequest."""
+    if raw is ABSENT:
+        return None
+    match first_of(raw):
+        case b'"':
+            return read_text(raw)
+        case b"[":
+            return read_parts(raw)
+        case b"n":
+            return None
+        case b"{":
+            path = f"messages[{place}].content"
+            raise MalformedRequest(f"{path}: expected a string or a list of parts", param=path)
+    return Text(text=bytes(raw).decode())  # a number, or a truth value: its JSON text
 
 
 def _spread_cache(parts: list[IRPart], cache: bytes) -> None:

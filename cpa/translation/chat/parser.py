@@ -17,7 +17,7 @@ from cpa.translation.chat import wire
 from cpa.translation.chat.calls import Calls
 from cpa.translation.chat.details import SUMMARY, signature_of
 from cpa.translation.chat.parts import read_image
-from cpa.translation.chat.wire import AnswerChoice, AudioRef, Chunk, Delta, Detail, given, text_of
+from cpa.translation.chat.wire import AnswerChoice, AudioRef, Chunk, Delta, Detail, LogProbs, given, text_of
 from cpa.translation.chat.wire import Part as WirePart
 from cpa.translation.context import Context
 from cpa.translation.ir import (
@@ -37,10 +37,12 @@ from cpa.translation.ir import (
     Start,
     Stop,
     StopReason,
+    TokenProb,
     Tokens,
     Usage,
 )
 from cpa.translation.ir import Delta as DeltaEvent
+from cpa.translation.logprobs import read_openai
 from cpa.translation.stops import INCOMPLETE, from_chat
 from cpa.translation.usage import from_chat as usage_from_chat
 
@@ -68,6 +70,7 @@ class _Choice:
       signed: the open reasoning block has its signature: more reasoning is another block.
       pending: citations that wait for the end of the text.
       length: code points of the open text block; *before*: of those before it.
+      probs: of tokens whose text has not come.
     """
 
     calls: Calls
@@ -82,6 +85,7 @@ class _Choice:
     length: int = 0
     before: int = 0
     audio: int = -1
+    probs: dict[BlockKind, tuple[TokenProb, ...]] = attrs.field(factory=dict)
 
 
 class ChatParser:
@@ -148,12 +152,28 @@ class ChatParser:
         if state is None:
             state = self._choices[number] = _Choice(calls=Calls(self._ctx, number, self._new_block))
         delta = found.delta or found.message
+        if given(found.logprobs):
+            self._weigh(state, delta, found.logprobs)
         if delta is not None:
             self._delta(number, state, delta, out)
         # Present and null, or empty, is no end.
         reason = found.finish_reason or ("stop" if whole or found.message is not None else "")
         if reason:
             self._finish(number, state, reason, found, out)
+
+    def _weigh(self, state: _Choice, delta: Delta | None, raw: msgspec.Raw) -> None:
+        """Probabilities belong to what is said beside them. Some hosts tell those of reasoning or of a call in the same
+        place, which nobody else could tell from those of text."""
+        probs = wire.read(LogProbs, raw)
+        if probs is None:
+            return
+        other = delta is not None and not (delta.content or delta.refusal)
+        if delta is not None and other and (delta.reasoning_content or delta.reasoning or delta.tool_calls):
+            return
+        for kind, told in ((BlockKind.TEXT, probs.content), (BlockKind.REFUSAL, probs.refusal)):
+            tokens = read_openai(told) if given(told) else ()
+            if tokens:
+                state.probs[kind] = state.probs.get(kind, ()) + tokens
 
     def _usage(self, raw: msgspec.Raw, tier: str, out: list[IREvent]) -> None:
         self._tokens = usage_from_chat(bytes(raw), self._tokens)
@@ -230,7 +250,8 @@ class ChatParser:
         b = state.open.get(kind)
         if b is None:
             b = self._open(number, state, kind, Meta(), out)
-        out.append(DeltaEvent(b=b, s=text, choice=number))
+        probs = state.probs.pop(kind, ()) if state.probs else ()
+        out.append(DeltaEvent(b=b, s=text, probs=probs, choice=number))
 
     # --- reasoning ---
 
@@ -338,6 +359,8 @@ class ChatParser:
             b = state.open.pop(kind, None)
             if b is None:
                 continue
+            if state.probs and (late := state.probs.pop(kind, ())):
+                out.append(DeltaEvent(b=b, s="", probs=late, choice=number))
             if kind is BlockKind.TEXT:
                 self._flush_citations(number, state, b, out)
             elif kind is BlockKind.REASONING:

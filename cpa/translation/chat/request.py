@@ -15,6 +15,7 @@ from cpa.translation.chat.tool_defs import read_choice, read_tools
 from cpa.translation.chat.wire import Body, given, number_of, raw_of, text_of
 from cpa.translation.context import Context
 from cpa.translation.ir import Identity, IRRequest, OutputKind, OutputSpec, Sampling, StateSpec
+from cpa.translation.literals import is_utf8
 
 TIERS: Final = {
     "auto": "auto",
@@ -92,14 +93,13 @@ class _Content(msgspec.Struct, gc=False):
 
 def _read_body(body: bytes) -> tuple[Body, bytes]:
     """(what was read, the text that it was read from: repaired if need be)."""
-    for decode in (_decode_plain, _decode_body):
-        try:
-            return decode(body), body
-        except (ValueError, RecursionError):
-            continue
-    try:
-        body.decode()
-    except UnicodeDecodeError:
+    if is_utf8(body):
+        for decode in (_decode_plain, _decode_body):
+            try:
+                return decode(body), body
+            except (ValueError, RecursionError):
+                continue
+    else:
         body = body.decode("utf-8", "replace").encode()
     body = repair(body)
     try:
@@ -122,17 +122,7 @@ def _message(span: msgspec.Raw, place: int) -> wire.Message:
     message = wire.read(wire.Message, span)
     if message is None:
         raise MalformedRequest(f"messages[{place}]: expected an object", param=f"messages[{place}]")
-    if message.content is None:
-        held = wire.read(_HeldContent, span)
-        if held is not None and given(held.content):
-            raise MalformedRequest(
-                f"messages[{place}].content: expected a string or a list of parts", param=f"messages[{place}].content"
-            )
     return message
-
-
-class _HeldContent(wire.Wire):
-    content: msgspec.Raw = wire.ABSENT
 
 
 class _PartSpans:

@@ -15,7 +15,7 @@ from cpa.translation.ir import NO_RAW
 
 S = TypeVar("S", bound="Wire")
 ABSENT: Final = msgspec.Raw(b"")
-_NOTHING: Final = frozenset({b"", b"null"})
+_NULL: Final = b"null"
 
 
 class Wire(msgspec.Struct, gc=False):
@@ -125,10 +125,10 @@ class AudioRef(Wire):
 
 
 class Message(Wire):
-    """A message of a request."""
+    """A message of a request. *content* raw: long texts are not decoded, see `literals`."""
 
     role: str | None = None
-    content: str | list[Part] | None = None
+    content: msgspec.Raw = ABSENT
     name: str | None = None
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
@@ -334,8 +334,16 @@ class AnswerChoice(Wire):
     delta: Delta | None = None
     message: Delta | None = None
     finish_reason: str | None = None
+    logprobs: msgspec.Raw = ABSENT
     stop_reason: msgspec.Raw = ABSENT
     usage: msgspec.Raw = ABSENT
+
+
+class LogProbs(Wire):
+    """``logprobs`` of a choice."""
+
+    content: msgspec.Raw = ABSENT
+    refusal: msgspec.Raw = ABSENT
 
 
 class Chunk(Wire):
@@ -356,6 +364,7 @@ class Chunk(Wire):
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 _DECODERS: Final[dict[type[Wire], msgspec.json.Decoder[Any]]] = {}
+_LIST_DECODERS: Final[dict[type[Wire], msgspec.json.Decoder[Any]]] = {}
 _HINTS: Final[dict[type[Wire], dict[str, Any]]] = {}
 _TEXTS: Final = frozenset({"text", "content", "refusal", "reasoning_content"})
 """Members that hold content: a scalar of another type is kept as its JSON text."""
@@ -384,14 +393,25 @@ def read_list(cls: type[S], raw: bytes | msgspec.Raw) -> list[tuple[S, msgspec.R
 
 def read_all(cls: type[S], raw: bytes | msgspec.Raw) -> list[S] | None:
     """All of the list *raw*; None when it is no list, or has an element that is no object."""
+    decoder = _LIST_DECODERS.get(cls)
+    if decoder is None:
+        decoder = _LIST_DECODERS.setdefault(cls, msgspec.json.Decoder(list[cls]))  # type: ignore[valid-type]
     try:
-        found: list[S] = msgspec.json.decode(raw, type=list[cls])  # type: ignore[valid-type]
+        found: list[S] = decoder.decode(raw)
     except (ValueError, RecursionError):
         pieces = [read(cls, span) for span in spans(raw)] if bytes(raw)[:1] == b"[" else None
         if pieces is None or None in pieces:
             return None
         return [piece for piece in pieces if piece is not None]
     return found
+
+
+def read_parts(raw: msgspec.Raw) -> list[Part]:
+    """The content parts in the list *raw*, tolerantly."""
+    try:
+        return _decode_parts(raw)
+    except (ValueError, RecursionError):
+        return [part for span in spans(raw) if isinstance(part := _element(Part, span, MAX_DEPTH - 1), Part)]
 
 
 def spans(raw: bytes | msgspec.Raw) -> list[msgspec.Raw]:
@@ -402,6 +422,7 @@ def spans(raw: bytes | msgspec.Raw) -> list[msgspec.Raw]:
         return []
 
 
+_decode_parts = msgspec.json.Decoder(list[Part]).decode
 _decode_spans = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_text = msgspec.json.Decoder(str).decode
 _decode_any = msgspec.json.Decoder().decode
@@ -483,12 +504,16 @@ def _structs(hint: Any) -> tuple[type[Wire] | None, type[Wire] | None]:
 
 def given(raw: msgspec.Raw) -> bool:
     """Whether a member is there and not null."""
-    return raw is not ABSENT and bytes(raw) not in _NOTHING
+    size = len(raw)  # values may be megabytes: not copied to be compared
+    return size > 0 and (size != len(_NULL) or bytes(raw) != _NULL)
 
 
 def raw_of(raw: msgspec.Raw) -> bytes:
     """The JSON text of a member; `NO_RAW` when it is absent or null."""
-    return bytes(raw) if given(raw) else NO_RAW
+    if raw is ABSENT:
+        return NO_RAW
+    data = bytes(raw)
+    return NO_RAW if data == _NULL else data
 
 
 def text_of(raw: msgspec.Raw) -> str | None:

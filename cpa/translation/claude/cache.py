@@ -84,9 +84,10 @@ def _marked(request: IRRequest) -> Iterator[Marked]:
     yield from (block for block in request.system if block.cache)
     for turn in request.turns:
         for part in turn.parts:
-            if isinstance(part, Result):
+            if type(part) is Result:
                 for inner in part.parts:
                     if inner.cache:
                         yield inner
-            if isinstance(part, _PARTS) and part.cache:
+            if getattr(part, "cache", NO_RAW):
+                assert isinstance(part, _PARTS)
                 yield part

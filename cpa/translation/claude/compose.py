@@ -130,6 +130,8 @@ class Composer:
         if self.ended or event.choice:
             return
         match event:
+            case Delta() if not event.s:
+                pass  # what comes without text is not for these clients
             case Delta() | SigEvent() | Ann() | PartBreak():
                 self._content(event)
             case Start():

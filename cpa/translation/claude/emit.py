@@ -6,6 +6,7 @@ import msgspec
 
 from cpa.errors import MalformedRequest
 from cpa.formats.json import JsonError, decode, encode
+from cpa.formats.names import Format
 from cpa.translation.claude import cache
 from cpa.translation.claude.emit_tools import write_choice, write_tools
 from cpa.translation.claude.emit_turns import adapt, write_messages
@@ -23,6 +24,9 @@ DEFAULT_MAX_TOKENS: Final = 32_000
 """Where neither client nor model profile says anything; the vendor demands the member."""
 MAX_ASSUMED_OUTPUT: Final = 64_000
 """A larger limit of a model is not used unasked."""
+MAX_SILENT_TOKENS: Final = 16_000
+"""Longer answers come as a stream, which is folded: silent requests that take minutes die in middleboxes, and the
+vendor's SDK refuses to send them (translation Part 3)."""
 MAX_BODY_BYTES: Final = 32 * 1024 * 1024
 """The vendor answers larger requests with 413."""
 MIN_TOP_P_THINKING: Final = 0.95
@@ -71,6 +75,8 @@ def emit_request(request: IRRequest, ctx: Context) -> bytes:
     if request.cache_hint:
         out["cache_control"] = msgspec.Raw(request.cache_hint)
     _extras(request, out, ctx)
+    silent = not request.stream and ctx.client is not Format.CLAUDE and thinking.max_tokens > MAX_SILENT_TOKENS
+    ctx.folds = silent and not ctx.whole
     if request.stream:
         out["stream"] = True
     body = encode(out)

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from cpa.translation.annotations import claude_takes
-from cpa.translation.claude.messages import ORIGIN, PDF, PLAIN
+from cpa.translation.claude.messages import ORIGIN, PDF, PLAIN, TOOL_REFERENCE
 from cpa.translation.context import Context
 from cpa.translation.ir import (
     Call,
@@ -32,6 +32,7 @@ from cpa.translation.ir import (
     Text,
     Turn,
 )
+from cpa.translation.literals import is_blank
 from cpa.translation.loss import Untranslatable
 from cpa.translation.media import (
     clean_mime,
@@ -46,6 +47,7 @@ from cpa.translation.tools import args_object
 
 IMAGES: Final = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 SUMMARY_INTRO: Final = "Summary of earlier conversation: "
+_ROLES: Final = {role: role.value for role in Role}
 Members = dict[str, Any]
 
 
@@ -58,17 +60,20 @@ def adapt(request: IRRequest, ctx: Context) -> None:
     for number, turn in enumerate(request.turns):
         if turn is last_user:
             _refuse_unreadable(turn, number)
+        loose = turn.role is Role.ASSISTANT and not turn.ordered
+        if all(map(_fits, turn.parts)) and not (loose and _says_after_calls(turn.parts)):  # as of nearly all turns
+            continue
         parts: list[Part] = []
         for place, part in enumerate(turn.parts):
-            if isinstance(part, Text):  # most parts are these two
+            if isinstance(part, Text):
                 # The API rejects texts without any visible character.
-                if part.text and not part.text.isspace():
+                if not is_blank(part):
                     parts.append(part)
             elif isinstance(part, Call):
                 parts.append(part)
             else:
                 parts.extend(_adapted(part, turn, f"messages[{number}].content[{place}]", ctx))
-        if turn.role is Role.ASSISTANT and not turn.ordered:
+        if loose:
             # Chat does not say in which order its pieces were made; Claude wants calls last (2.3).
             parts = [part for part in parts if not isinstance(part, Call)] + [
                 part for part in parts if isinstance(part, Call)
@@ -77,9 +82,24 @@ def adapt(request: IRRequest, ctx: Context) -> None:
     request.turns = [turn for turn in request.turns if turn.parts]
 
 
+def _fits(part: Part) -> bool:
+    """Nothing is to be done with it."""
+    if isinstance(part, Call):
+        return True
+    if isinstance(part, Result):
+        only = part.parts[0] if len(part.parts) == 1 else None
+        return isinstance(only, Text) and bool(only.literal or only.text)
+    return isinstance(part, Text) and not is_blank(part)
+
+
+def _says_after_calls(parts: list[Part]) -> bool:
+    calls = [isinstance(part, Call) for part in parts]
+    return calls != sorted(calls)
+
+
 def _refuse_unreadable(turn: Turn, number: int) -> None:
     """A file of another vendor that is all that the user says now (0.7)."""
-    said = [part for part in turn.parts if not isinstance(part, Text) or part.text.strip()]
+    said = [part for part in turn.parts if not isinstance(part, Text) or not is_blank(part)]
     if said and all(isinstance(part, Media) and part.file_id and part.issuer != ORIGIN for part in said):
         raise Untranslatable(f"messages[{number}]", "this model's provider cannot read the file")
 
@@ -168,7 +188,8 @@ def _unavailable(part: Media, path: str, ctx: Context) -> Text:
 
 def _result(part: Result, path: str, ctx: Context) -> list[Part]:
     """A result whose media Claude can read; where none may stand in results they follow it."""
-    if len(part.parts) == 1 and isinstance(part.parts[0], Text) and part.parts[0].text:
+    only = part.parts[0] if len(part.parts) == 1 else None
+    if isinstance(only, Text) and (only.literal or only.text):
         return [part]
     inner: list[Text | Media] = []
     after: list[Part] = []
@@ -177,7 +198,7 @@ def _result(part: Result, path: str, ctx: Context) -> list[Part]:
             item = _media(item, Role.USER, f"{path}.content[{place}]", ctx)
         if isinstance(item, Media) and not ctx.profile.tool_result_media:
             after.append(item)
-        elif not isinstance(item, Text) or item.text.strip():
+        elif not isinstance(item, Text) or not is_blank(item):
             inner.append(item)
     part.parts = inner
     return [part, *after]
@@ -215,28 +236,31 @@ def write_messages(request: IRRequest, ctx: Context) -> list[Members]:
     """``messages`` of turns that `adapt` and the shared passes have made fit."""
     messages: list[Members] = []
     for turn in request.turns:
-        blocks = [write_part(part, turn.role, ctx) for part in turn.parts]
-        messages.append({"role": turn.role.value, "content": blocks})
+        role = turn.role
+        blocks = [write_part(part, role, ctx) for part in turn.parts]
+        messages.append({"role": _ROLES[role], "content": blocks})
     return messages
 
 
 def write_part(part: Part, role: Role, ctx: Context) -> Members | msgspec.Raw:
     """One content block."""
     match part:
-        case Text():
-            return _text(part, role)
-        case Media():
-            return write_media(part)
-        case Call():
+        case Call():  # the first three are nearly all there are
             out: Members = {
                 "type": "tool_use",
                 "id": part.call_id,
                 "name": ctx.names.to_wire(part.name, part.namespace),
                 "input": msgspec.Raw(args_object(part)),
             }
-            return _marked(out, part.cache)
+            return _marked(out, part.cache) if part.cache else out
         case Result():
             return _tool_result(part)
+        case Text():
+            if not part.cache and not part.annotations:
+                return {"type": "text", "text": part.literal or part.text}
+            return _text(part, role)
+        case Media():
+            return write_media(part)
         case Reasoning():
             return _thinking(part, part.sigs[0])
         case ServerCall() | ServerResult() | Native():
@@ -252,7 +276,7 @@ def _marked(out: Members, cache: bytes) -> Members:
 
 
 def _text(part: Text, role: Role) -> Members:
-    out: Members = {"type": "text", "text": part.text}
+    out: Members = {"type": "text", "text": part.literal or part.text}
     if part.annotations and role is Role.ASSISTANT:
         cited = [
             msgspec.Raw(annotation.raw)
@@ -293,17 +317,25 @@ def write_media(part: Media) -> Members:
     return _marked(out, part.cache)
 
 
+def _returned(item: Text | Media) -> Members:
+    """A block of a tool result."""
+    if isinstance(item, Media):
+        return write_media(item)
+    reference = next((found for found in item.annotations if found.kind == TOOL_REFERENCE), None)
+    if reference is None:
+        return _text(item, Role.USER)
+    return _marked({"type": TOOL_REFERENCE, "tool_name": reference.title}, item.cache)
+
+
 def _tool_result(part: Result) -> Members:
     out: Members = {"type": "tool_result", "tool_use_id": part.call_id}
     only = part.parts[0] if len(part.parts) == 1 else None
     if part.json:
         out["content"] = part.json.decode("utf-8", "replace")
-    elif isinstance(only, Text) and not only.cache:
-        out["content"] = only.text
+    elif isinstance(only, Text) and not only.cache and not only.annotations:
+        out["content"] = only.literal or only.text
     elif part.parts:
-        out["content"] = [
-            _text(item, Role.USER) if isinstance(item, Text) else write_media(item) for item in part.parts
-        ]
+        out["content"] = [_returned(item) for item in part.parts]
     if part.is_error:
         out["is_error"] = True
     return _marked(out, part.cache)

@@ -10,12 +10,12 @@ from typing import Final
 import msgspec
 
 from cpa.errors import MalformedRequest
-from cpa.formats.json import JsonError
+from cpa.formats.json import JsonError, decode_members
 from cpa.formats.names import Format
 from cpa.translation.annotations import from_claude
 from cpa.translation.claude import wire
 from cpa.translation.claude.server_kinds import CALL_TYPES, call_kind, is_result, server_kind
-from cpa.translation.claude.wire import Block, LooseMessage, Message, given, raw_of
+from cpa.translation.claude.wire import InputBlock, LooseMessage, Message, given, raw_of
 from cpa.translation.context import Context
 from cpa.translation.ir import (
     Annotation,
@@ -37,10 +37,13 @@ from cpa.translation.ir import (
     Text,
     Turn,
 )
+from cpa.translation.literals import read_text
 from cpa.translation.media import clean_mime, mime_of_name, parse_data_url, placeholder, sniff_mime
 from cpa.translation.signatures import unwrap
 
 ORIGIN: Final = Format.CLAUDE.value
+TOOL_REFERENCE: Final = "tool_reference"
+"""Kind of a block in a tool result, and of the annotation that keeps it: that tool is deferred no longer."""
 PDF: Final = "application/pdf"
 PLAIN: Final = "text/plain"
 
@@ -65,21 +68,26 @@ def read_system(raw: msgspec.Raw) -> list[SysBlock]:
     blocks = []
     for place, span in enumerate(found):
         block = _read_block(span, f"system[{place}]")
-        if block.text is None:
+        text = _plain(block)
+        if text is None:
             raise MalformedRequest("a system block needs text", param=f"system[{place}]")
-        blocks.append(SysBlock(text=block.text, cache=raw_of(block.cache_control)))
+        blocks.append(SysBlock(text=text, cache=raw_of(block.cache_control)))
     return blocks
 
 
-def read_turns(raw: msgspec.Raw, ctx: Context) -> list[Turn]:
-    """``messages``. Raises: MalformedRequest."""
+def read_messages(raw: msgspec.Raw) -> list[Message]:
+    """``messages``, undecoded so far. Raises: MalformedRequest."""
     if not given(raw):
         raise MalformedRequest("messages: field required", param="messages")
     try:
-        messages = wire.decode_messages(raw)
+        return wire.decode_messages(raw)
     except (ValueError, RecursionError):
-        messages = _loosely(raw)
-    reader = _Reader(raw, ctx)
+        return _loosely(raw)
+
+
+def read_turns(messages: list[Message], body: bytes, ctx: Context) -> list[Turn]:
+    """The turns of *messages* of *body*, which is sound UTF-8. Raises: MalformedRequest."""
+    reader = _Reader(body, ctx)
     turns = []
     for number, message in enumerate(messages):
         role, authority = _role(message.role, number)
@@ -115,13 +123,15 @@ def _loosely(raw: msgspec.Raw) -> list[Message]:
     return messages
 
 
-def _content(raw: msgspec.Raw, path: str) -> str | list[Block] | None:
+def _content(raw: msgspec.Raw, path: str) -> str | list[InputBlock] | None:
     """``content``: text or blocks. Raises: MalformedRequest."""
     if not given(raw):
         return None
     text = wire.text_of(raw)
-    if text is not None:
-        return text
+    return text if text is not None else _blocks(raw, path)
+
+
+def _blocks(raw: msgspec.Raw, path: str) -> list[InputBlock]:
     try:
         return wire.decode_blocks(raw)
     except (ValueError, RecursionError):
@@ -131,21 +141,25 @@ def _content(raw: msgspec.Raw, path: str) -> str | list[Block] | None:
     return [_read_block(span, f"{path}[{place}]") for place, span in enumerate(found)]
 
 
-def _read_block(span: msgspec.Raw, path: str) -> Block:
+def _read_block(span: msgspec.Raw, path: str) -> InputBlock:
     try:
-        return wire.read_block(span)
+        return wire.read_input(span)
     except JsonError:
-        text = wire.text_of(span)
-        if text is None:
+        if wire.text_of(span) is None:
             raise MalformedRequest(f"{path}: expected a content block", param=path) from None
-        return Block(type="text", text=text)
+        return InputBlock(type="text", text=span)
+
+
+def _plain(block: InputBlock) -> str | None:
+    """The text of a block that is not merely passed on."""
+    return None if block.text is wire.ABSENT else wire.text_of(block.text)
 
 
 class _Reader:
     """Reads the blocks of messages, one message after the other."""
 
-    def __init__(self, raw: msgspec.Raw, ctx: Context) -> None:
-        self._raw = raw
+    def __init__(self, body: bytes, ctx: Context) -> None:
+        self._body = body
         self._ctx = ctx
         self._messages: list[LooseMessage] = []
         self._number = 0
@@ -153,13 +167,21 @@ class _Reader:
         self._parts: list[Part] = []
         self._waiting: list[Sig] = []
 
-    def read(self, number: int, role: Role, blocks: Sequence[Block]) -> list[Part]:
+    def read(self, number: int, role: Role, blocks: Sequence[InputBlock]) -> list[Part]:
         """The parts of message *number*. Raises: MalformedRequest."""
         self._number, self._role = number, role
         parts: list[Part] = []
         self._parts = parts
         for place, block in enumerate(blocks):
-            self._read(block, place)
+            match block.type:
+                case "tool_use":
+                    self._call(block, place)
+                case "tool_result":
+                    self._result(block, place)
+                case "text":
+                    self._text(block, place)
+                case _:
+                    self._read(block, place)
         if self._waiting:
             # An empty part with a signature is what Gemini sent at the end of its answer.
             parts.append(Text(text="", sigs=self._waiting))
@@ -169,15 +191,11 @@ class _Reader:
     def _path(self, place: int) -> str:
         return f"messages[{self._number}].content[{place}]"
 
-    def _read(self, block: Block, place: int) -> None:
-        kind = block.type or ("text" if block.text is not None else "")
+    def _read(self, block: InputBlock, place: int) -> None:
+        kind = block.type or ("text" if given(block.text) else "")
         match kind:
             case "text":
                 self._text(block, place)
-            case "tool_use":
-                self._call(block, place)
-            case "tool_result":
-                self._parts.append(_result(block, self._path(place), self._ctx))
             case "thinking" | "redacted_thinking":
                 self._thinking(block, kind, place)
             case "image" | "document" | "search_result":
@@ -185,11 +203,10 @@ class _Reader:
             case _:
                 self._foreign(block, kind, place)
 
-    def _text(self, block: Block, place: int) -> None:
-        text = block.text
-        if text is None:
-            text = _required(None, f"{self._path(place)}.text")
-        part = Text(text=text)
+    def _text(self, block: InputBlock, place: int) -> None:
+        part = None if block.text is wire.ABSENT else read_text(block.text)
+        if part is None:
+            raise _no_string(f"{self._path(place)}.text")
         if block.cache_control is not wire.ABSENT:
             part.cache = raw_of(block.cache_control)
         if block.citations is not wire.ABSENT:
@@ -203,7 +220,7 @@ class _Reader:
             self._waiting = []
         self._parts.append(part)
 
-    def _thinking(self, block: Block, kind: str, place: int) -> None:
+    def _thinking(self, block: InputBlock, kind: str, place: int) -> None:
         if self._role is not Role.ASSISTANT:
             self._ctx.lose(self._path(place), "thinking outside of the assistant's turns", dropped=True)
             return
@@ -232,7 +249,7 @@ class _Reader:
         if isinstance(last, Text | Call):
             last.sigs = [*last.sigs, sig]
 
-    def _call(self, block: Block, place: int) -> None:
+    def _call(self, block: InputBlock, place: int) -> None:
         if self._role is not Role.ASSISTANT:
             # Nobody but the model calls tools: what users write of it is text (2.8).
             self._parts.append(Text(text=_json_text(self._span(place)), cache=raw_of(block.cache_control)))
@@ -241,16 +258,25 @@ class _Reader:
         name = block.name
         if name is None:
             name = _required(None, f"{self._path(place)}.name")
-        self._add(
-            Call(
-                call_id=block.id or "",
-                name=name,
-                args=raw_of(block.input),
-                cache=raw_of(block.cache_control),
-            )
-        )
+        part = Call(block.id or "", name, raw_of(block.input))
+        if block.cache_control is not wire.ABSENT:
+            part.cache = raw_of(block.cache_control)
+        self._add(part)
 
-    def _foreign(self, block: Block, kind: str, place: int) -> None:
+    def _result(self, block: InputBlock, place: int) -> None:
+        content = block.content
+        text = read_text(content) if content is not wire.ABSENT else None
+        parts: list[Text | Media] = []
+        if text is None:
+            parts = _result_parts(content, self._path(place), self._ctx)
+        else:
+            parts.append(text)
+        part = Result(call_id=block.tool_use_id or "", parts=parts, is_error=block.is_error or False)
+        if block.cache_control is not wire.ABSENT:
+            part.cache = raw_of(block.cache_control)
+        self._parts.append(part)
+
+    def _foreign(self, block: InputBlock, kind: str, place: int) -> None:
         raw = self._span(place)
         if kind in CALL_TYPES:
             name = block.name or ""
@@ -264,15 +290,20 @@ class _Reader:
     def _span(self, place: int) -> bytes:
         """A block undecoded. All messages are cut up for it once, only when a block has to be kept as it is."""
         if not self._messages:
-            self._messages = [wire.read_message(span) for span in wire.spans(self._raw) or ()]
+            raw = decode_members(self._body).get("messages", wire.ABSENT)
+            self._messages = [wire.read_message(span) for span in wire.spans(raw) or ()]
         found = wire.spans(self._messages[self._number].content) or ()
         return bytes(found[place]) if place < len(found) else b"{}"
 
 
 def _required(text: str | None, path: str) -> str:
     if text is None:
-        raise MalformedRequest(f"{path}: expected a string", param=path)
+        raise _no_string(path)
     return text
+
+
+def _no_string(path: str) -> MalformedRequest:
+    return MalformedRequest(f"{path}: expected a string", param=path)
 
 
 def _json_text(raw: bytes) -> str:
@@ -289,7 +320,7 @@ def _annotations(raw: msgspec.Raw) -> list[Annotation]:
 # --- media -----------------------------------------------------------------------------------------------------------
 
 
-def _media(block: Block, kind: str, path: str) -> "list[Text | Media]":
+def _media(block: InputBlock, kind: str, path: str) -> "list[Text | Media]":
     """An image, a document (with the images that stand in it), or a search result as text."""
     if kind == "search_result":
         return [_search_result(block, path)]
@@ -302,13 +333,13 @@ def _media(block: Block, kind: str, path: str) -> "list[Text | Media]":
     return _document(block, source, path)
 
 
-def _image(block: Block, source: wire.Source, path: str) -> Media:
+def _image(block: InputBlock, source: wire.Source, path: str) -> Media:
     media = Media(media=MediaKind.IMAGE, cache=raw_of(block.cache_control))
     _fill(media, source, path)
     return media
 
 
-def _document(block: Block, source: wire.Source, path: str) -> "list[Text | Media]":
+def _document(block: InputBlock, source: wire.Source, path: str) -> "list[Text | Media]":
     media = Media(
         media=MediaKind.FILE,
         name=block.title or "",
@@ -328,7 +359,7 @@ def _document(block: Block, source: wire.Source, path: str) -> "list[Text | Medi
             media.mime, media.text = PLAIN, inner
             return [media]
         media.mime = PLAIN
-        media.text = "\n".join(item.text for item in inner or () if item.text)
+        media.text = "\n".join(text for item in inner or () if (text := _plain(item)))
         images = [
             part
             for place, item in enumerate(inner or ())
@@ -368,37 +399,36 @@ def _cites(raw: msgspec.Raw) -> bool:
         return False
 
 
-def _search_result(block: Block, path: str) -> Text:
+def _search_result(block: InputBlock, path: str) -> Text:
     """A search result as text: title, source, lines (2.5)."""
     source = wire.text_of(block.source) if given(block.source) else None
     inner = _content(block.content, f"{path}.content")
-    lines = [inner] if isinstance(inner, str) else [item.text for item in inner or () if item.text]
+    lines = [inner] if isinstance(inner, str) else [_plain(item) for item in inner or ()]
     text = "\n".join(filter(None, (block.title, source, *lines)))
     return Text(text=text, cache=raw_of(block.cache_control))
 
 
-def _result(block: Block, path: str, ctx: Context) -> Result:
-    """A ``tool_result``."""
-    inner = _content(block.content, f"{path}.content")
+def _result_parts(content: msgspec.Raw, path: str, ctx: Context) -> "list[Text | Media]":
+    """The content of a ``tool_result`` that is no string."""
     parts: list[Text | Media] = []
-    if isinstance(inner, str):
-        parts.append(Text(text=inner))
-    else:
-        for place, item in enumerate(inner or ()):
-            parts.extend(_result_part(item, f"{path}.content[{place}]", ctx))
-    return Result(
-        call_id=block.tool_use_id or "",
-        parts=parts,
-        is_error=block.is_error or False,
-        cache=raw_of(block.cache_control),
-    )
+    for place, item in enumerate(_blocks(content, f"{path}.content") if given(content) else ()):
+        parts.extend(_result_part(item, f"{path}.content[{place}]", ctx))
+    return parts
 
 
-def _result_part(item: Block, path: str, ctx: Context) -> "list[Text | Media]":
-    kind = item.type or ("text" if item.text is not None else "")
+def _result_part(item: InputBlock, path: str, ctx: Context) -> "list[Text | Media]":
+    kind = item.type or ("text" if given(item.text) else "")
     if kind == "text":
-        return [Text(text=_required(item.text, f"{path}.text"), cache=raw_of(item.cache_control))]
+        part = None if item.text is wire.ABSENT else read_text(item.text)
+        if part is None:
+            raise _no_string(f"{path}.text")
+        part.cache = raw_of(item.cache_control)
+        return [part]
     if kind in ("image", "document", "search_result"):
         return _media(item, kind, path)
+    if kind == TOOL_REFERENCE and item.tool_name:
+        # What a search for deferred tools found. Other protocols have no such part, but their models can read.
+        found = Annotation(kind=TOOL_REFERENCE, title=item.tool_name, origin=ORIGIN)
+        return [Text(text=f"[tool available: {item.tool_name}]", annotations=[found], cache=raw_of(item.cache_control))]
     ctx.lose(path, "unknown content in a tool result")
     return [placeholder(kind or "unknown")]

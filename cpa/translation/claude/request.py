@@ -12,7 +12,7 @@ import msgspec
 from cpa.errors import MalformedRequest
 from cpa.formats.json import JsonError, decode_members
 from cpa.translation.claude import wire
-from cpa.translation.claude.messages import ORIGIN, read_system, read_turns
+from cpa.translation.claude.messages import ORIGIN, read_messages, read_system, read_turns
 from cpa.translation.claude.server_kinds import server_kind
 from cpa.translation.claude.wire import given, raw_of
 from cpa.translation.context import Context
@@ -29,32 +29,12 @@ from cpa.translation.ir import (
     ToolChoice,
     ToolKind,
 )
+from cpa.translation.literals import is_utf8, sound
 from cpa.translation.reasoning import intent_from_budget, intent_from_effort
 
-_KNOWN: Final = frozenset(
-    {
-        "model",
-        "stream",
-        "messages",
-        "system",
-        "tools",
-        "tool_choice",
-        "max_tokens",
-        "temperature",
-        "top_p",
-        "top_k",
-        "stop_sequences",
-        "thinking",
-        "output_config",
-        "output_format",
-        "metadata",
-        "service_tier",
-        "speed",
-        "cache_control",
-    }
-)
-_TOOL_EXTRAS: Final = frozenset({"allowed_callers", "input_examples", "eager_input_streaming"})
-_EXTRA_MARKS: Final = tuple(b'"' + name.encode() + b'"' for name in sorted(_TOOL_EXTRAS))
+_KNOWN: Final = frozenset(wire.KnownBody.__struct_fields__)
+_RAW_MEMBERS: Final = tuple(sorted(_KNOWN - {"messages"}))
+_TOOL_EXTRAS: Final = ("allowed_callers", "input_examples", "eager_input_streaming")
 _CUSTOM: Final = (None, "", "custom")
 _TIERS: Final = {"auto": "auto", "standard_only": "standard"}
 _SESSION = re.compile(r"_session_([A-Za-z0-9-]{1,64})$")
@@ -67,10 +47,10 @@ Members = dict[str, msgspec.Raw]
 
 def parse_request(body: bytes, ctx: Context) -> IRRequest:
     """See `spoke.ParseRequest`."""
-    try:
-        members = decode_members(body)
-    except JsonError as exc:
-        raise MalformedRequest("the request body is not a JSON object") from exc
+    if not is_utf8(body):
+        _refuse_broken(body)
+        body = sound(body)
+    messages, members = _read(body)
     tools = _tools(members)
     choice, parallel = _choice(members, tools)
     return IRRequest(
@@ -79,7 +59,7 @@ def parse_request(body: bytes, ctx: Context) -> IRRequest:
         model=ctx.model,
         stream=ctx.stream,
         system=read_system(members.get("system", wire.ABSENT)),
-        turns=read_turns(members.get("messages", wire.ABSENT), ctx),
+        turns=read_turns(messages, body, ctx),
         tools=tools,
         tool_choice=choice,
         parallel=parallel,
@@ -93,6 +73,33 @@ def parse_request(body: bytes, ctx: Context) -> IRRequest:
     )
 
 
+def _refuse_broken(body: bytes) -> None:
+    """Name the message that is not UTF-8; elsewhere it is nothing that a model sees. Raises: MalformedRequest."""
+    try:
+        spans = wire.spans(decode_members(body).get("messages", wire.ABSENT))
+    except JsonError:
+        return  # told by whoever reads it
+    for number, span in enumerate(spans or ()):
+        if not is_utf8(bytes(span)):
+            raise _wrong(f"messages[{number}].content", "UTF-8")
+
+
+def _read(body: bytes) -> tuple[list[wire.Message], Members]:
+    """The messages, and the other members undecoded. Raises: MalformedRequest."""
+    try:
+        found = wire.decode_known(body)
+    except (ValueError, RecursionError):
+        pass  # an unknown member, or anything worse
+    else:
+        named = ((name, getattr(found, name)) for name in _RAW_MEMBERS)
+        return found.messages, {name: raw for name, raw in named if raw is not wire.ABSENT}
+    try:
+        members = decode_members(body)
+    except JsonError as exc:
+        raise MalformedRequest("the request body is not a JSON object") from exc
+    return read_messages(members.pop("messages", wire.ABSENT)), members
+
+
 # --- tools -----------------------------------------------------------------------------------------------------------
 
 
@@ -100,17 +107,28 @@ def _tools(members: Members) -> list[Tool]:
     raw = members.get("tools")
     if raw is None or not given(raw):
         return []
+    try:
+        definitions = wire.decode_tools(raw)
+    except (ValueError, RecursionError):
+        definitions = [_read_tool(span, f"tools[{place}]") for place, span in enumerate(_tool_spans(raw))]
+    return [_tool(found, raw, place) for place, found in enumerate(definitions)]
+
+
+def _tool_spans(raw: msgspec.Raw) -> list[msgspec.Raw]:
     found = wire.spans(raw)
     if found is None:
         raise _wrong("tools", "a list")
-    return [_tool(span, f"tools[{place}]") for place, span in enumerate(found)]
+    return found
 
 
-def _tool(span: msgspec.Raw, path: str) -> Tool:
+def _read_tool(span: msgspec.Raw, path: str) -> wire.ToolDef:
     try:
-        found = wire.read_tool(span)
+        return wire.read_tool(span)
     except JsonError:
         raise _wrong(path, "an object") from None
+
+
+def _tool(found: wire.ToolDef, raw: msgspec.Raw, place: int) -> Tool:
     cache = raw_of(found.cache_control)
     if found.type not in _CUSTOM:
         kind = found.type or ""
@@ -118,12 +136,12 @@ def _tool(span: msgspec.Raw, path: str) -> Tool:
             kind=ToolKind.SERVER,
             name=found.name or kind,
             server=server_kind(kind),
-            config=bytes(span),
+            config=bytes(_tool_spans(raw)[place]),
             cache=cache,
             origin=ORIGIN,
         )
     if not found.name:
-        raise _wrong(f"{path}.name", "a name")
+        raise _wrong(f"tools[{place}].name", "a name")
     return Tool(
         kind=ToolKind.FUNCTION,
         name=found.name,
@@ -132,16 +150,9 @@ def _tool(span: msgspec.Raw, path: str) -> Tool:
         strict=found.strict,
         cache=cache,
         defer_loading=found.defer_loading or False,
-        extras=_tool_extras(span),
+        extras={name: bytes(value) for name in _TOOL_EXTRAS if (value := getattr(found, name)) is not wire.ABSENT},
         origin=ORIGIN,
     )
-
-
-def _tool_extras(span: msgspec.Raw) -> dict[str, bytes]:
-    data = bytes(span)
-    if not any(mark in data for mark in _EXTRA_MARKS):  # as in nearly all tools
-        return {}
-    return {name: bytes(raw) for name, raw in decode_members(data).items() if name in _TOOL_EXTRAS}
 
 
 def _choice(members: Members, tools: list[Tool]) -> tuple[ToolChoice | None, bool | None]:

@@ -86,11 +86,33 @@ class Block(msgspec.Struct, gc=False):
     cache_control: msgspec.Raw = ABSENT
 
 
+class InputBlock(msgspec.Struct, gc=False):
+    """A content block of a request. *text* raw: long texts are not decoded, see `literals`."""
+
+    type: str | None = None
+    text: msgspec.Raw = ABSENT
+    id: str | None = None
+    name: str | None = None
+    input: msgspec.Raw = ABSENT
+    tool_use_id: str | None = None
+    content: msgspec.Raw = ABSENT
+    is_error: bool | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    data: str | None = None
+    source: msgspec.Raw = ABSENT
+    title: str | None = None
+    context: str | None = None
+    citations: msgspec.Raw = ABSENT
+    cache_control: msgspec.Raw = ABSENT
+    tool_name: str | None = None
+
+
 class Message(msgspec.Struct, gc=False):
     """A message of a request."""
 
     role: str | None = None
-    content: str | list[Block] | None = None
+    content: str | list[InputBlock] | None = None
 
 
 class LooseMessage(msgspec.Struct, gc=False):
@@ -98,6 +120,29 @@ class LooseMessage(msgspec.Struct, gc=False):
 
     role: str | None = None
     content: msgspec.Raw = ABSENT
+
+
+class KnownBody(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """A request without any member that this version does not know: nearly all of them. All but *messages* raw."""
+
+    messages: list[Message]
+    model: msgspec.Raw = ABSENT
+    stream: msgspec.Raw = ABSENT
+    system: msgspec.Raw = ABSENT
+    tools: msgspec.Raw = ABSENT
+    tool_choice: msgspec.Raw = ABSENT
+    max_tokens: msgspec.Raw = ABSENT
+    temperature: msgspec.Raw = ABSENT
+    top_p: msgspec.Raw = ABSENT
+    top_k: msgspec.Raw = ABSENT
+    stop_sequences: msgspec.Raw = ABSENT
+    thinking: msgspec.Raw = ABSENT
+    output_config: msgspec.Raw = ABSENT
+    output_format: msgspec.Raw = ABSENT
+    metadata: msgspec.Raw = ABSENT
+    service_tier: msgspec.Raw = ABSENT
+    speed: msgspec.Raw = ABSENT
+    cache_control: msgspec.Raw = ABSENT
 
 
 class Source(msgspec.Struct, gc=False):
@@ -127,6 +172,9 @@ class ToolDef(msgspec.Struct, gc=False):
     strict: bool | None = None
     cache_control: msgspec.Raw = ABSENT
     defer_loading: bool | None = None
+    allowed_callers: msgspec.Raw = ABSENT
+    input_examples: msgspec.Raw = ABSENT
+    eager_input_streaming: msgspec.Raw = ABSENT
 
 
 class Choice(msgspec.Struct, gc=False):
@@ -217,6 +265,7 @@ class StopDetails(msgspec.Struct, gc=False):
 
 
 read_block: Final = Reader(Block)
+read_input: Final = Reader(InputBlock)
 read_source: Final = Reader(Source)
 read_citing: Final = Reader(Citing)
 read_message: Final = Reader(LooseMessage)
@@ -231,7 +280,9 @@ read_answer: Final = Reader(Answer)
 read_stop_details: Final = Reader(StopDetails)
 
 decode_messages: Final = msgspec.json.Decoder(list[Message]).decode
-decode_blocks: Final = msgspec.json.Decoder(list[Block]).decode
+decode_blocks: Final = msgspec.json.Decoder(list[InputBlock]).decode
+decode_known: Final = msgspec.json.Decoder(KnownBody).decode
+decode_tools: Final = msgspec.json.Decoder(list[ToolDef]).decode
 decode_strings: Final = msgspec.json.Decoder(list[str]).decode
 _decode_spans = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_text = msgspec.json.Decoder(str).decode
@@ -243,7 +294,7 @@ def given(raw: msgspec.Raw | None) -> bool:
     """Whether a member is there and not null."""
     if raw is None or raw is ABSENT:
         return False
-    size = memoryview(raw).nbytes  # values may be megabytes of base64: not copied to be compared
+    size = len(raw)  # values may be megabytes of base64: not copied to be compared
     return size > 0 and (size != len(_NULL) or bytes(raw) != _NULL)
 
 
@@ -251,7 +302,8 @@ def raw_of(raw: msgspec.Raw | None) -> Raw:
     """The JSON text of a member; `NO_RAW` when it is absent or null."""
     if raw is None or raw is ABSENT:
         return NO_RAW
-    return bytes(raw) if given(raw) else NO_RAW
+    data = bytes(raw)
+    return NO_RAW if data == _NULL else data
 
 
 def spans(raw: bytes | msgspec.Raw) -> list[msgspec.Raw] | None:

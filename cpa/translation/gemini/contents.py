@@ -36,6 +36,7 @@ from cpa.translation.ir import (
     Turn,
 )
 from cpa.translation.ir import Part as IRPart
+from cpa.translation.literals import read_text
 from cpa.translation.signatures import unwrap
 
 ORIGIN: Final = Format.GEMINI.value
@@ -102,7 +103,7 @@ class ContentReader:
     # --- the model's ---
 
     def _of_model(self, part: Part, place: _Place) -> None:
-        text, signature = part.text, part.signature
+        text, signature = part.text, part.thoughtSignature or part.thought_signature or ""
         if text and not signature:
             if not part.thought:
                 if self._thoughts:
@@ -145,6 +146,13 @@ class ContentReader:
     # --- everybody else's ---
 
     def _of_user(self, part: Part, place: _Place) -> None:
+        response = part.functionResponse
+        if response is not None and not part.text and not self._native:
+            result = _plain_response(response)  # as nearly all are
+            if result is not None:
+                self._flush()
+                self._parts.append(result)
+                return
         if part.text and not part.thought:
             self._parts.append(Text(text=part.text))
         elif part.functionCall is not None or part.function_call is not None:
@@ -235,11 +243,11 @@ def read_response(found: FunctionResponse, path: str, *, native: bool) -> Result
         elif "fileData" in inner:
             media.append(read_file(bytes(inner["fileData"]), inner_path))
     response = wire.raw_of(found.response)
-    text, result.is_error = _plain(response)
+    said, result.is_error = _plain(response)
     if native and response.startswith(b"{"):
         result.json, result.parts = response, media
-    elif text is not None:
-        result.parts = [*([Text(text=text)] if text or not media else []), *media]
+    elif said is not None:
+        result.parts = [*([Text(text=said)] if said or not media else []), *media]
     elif media:
         result.parts = [Text(text=response.decode("utf-8", "replace")), *media]
     else:
@@ -257,25 +265,31 @@ def _inner_blob(raw: msgspec.Raw, path: str, *, native: bool) -> Media:
 class _PlainResponse(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     """A response that is one text, as nearly all are."""
 
-    output: str | None = None
-    result: str | None = None
-    content: str | None = None
+    output: msgspec.Raw = wire.ABSENT
+    result: msgspec.Raw = wire.ABSENT
+    content: msgspec.Raw = wire.ABSENT
 
 
 _decode_plain = msgspec.json.Decoder(_PlainResponse).decode
+
+
+def _plain_response(response: FunctionResponse) -> Result | None:
+    """A response that is one text and nothing else; None for any other."""
+    if response.response is wire.ABSENT or response.parts is not wire.ABSENT:
+        return None
+    try:
+        found = _decode_plain(response.response)
+    except (ValueError, RecursionError):
+        return None
+    given = [raw for raw in (found.output, found.result, found.content) if raw is not wire.ABSENT]
+    text = read_text(given[0]) if len(given) == 1 else None
+    return None if text is None else Result(call_id=response.id or "", name=response.name or "", parts=[text])
 
 
 def _plain(response: Raw) -> tuple[str | None, bool]:
     """(the text that is all of a response, or None; whether it tells of an error)."""
     if not response:
         return "", False
-    try:
-        quick = _decode_plain(response)
-        texts = [text for text in (quick.output, quick.result, quick.content) if text is not None]
-        if len(texts) == 1:
-            return texts[0], False
-    except (ValueError, RecursionError):
-        pass
     if not response.startswith(b"{"):
         return wire.text_of(response), False
     try:

@@ -29,6 +29,7 @@ from cpa.translation.ir import (
     Text,
     Turn,
 )
+from cpa.translation.literals import is_blank
 from cpa.translation.loss import Untranslatable
 from cpa.translation.media import document_text, foreign_items_text
 from cpa.translation.signatures import GEMINI_BYPASS, for_family
@@ -46,6 +47,11 @@ def adapt(request: IRRequest, ctx: Context) -> None:
     for number, turn in enumerate(request.turns):
         if turn is last_user:
             _refuse_unreadable(turn, number)
+        for part in turn.parts:
+            if not _fits(part, turn.role):
+                break
+        else:
+            continue  # as of nearly all turns
         kept: list[Part] = []
         for place, part in enumerate(turn.parts):
             if _fits(part, turn.role):
@@ -58,22 +64,19 @@ def adapt(request: IRRequest, ctx: Context) -> None:
 
 def _refuse_unreadable(turn: Turn, number: int) -> None:
     """A file of another vendor that is all that the user says now (0.7)."""
-    said = [part for part in turn.parts if not isinstance(part, Text) or part.text.strip()]
+    said = [part for part in turn.parts if not isinstance(part, Text) or not is_blank(part)]
     if said and all(isinstance(part, Media) and part.file_id and part.issuer != ORIGIN for part in said):
         raise Untranslatable(f"messages[{number}]", "this model's provider cannot read the file")
 
 
 def _fits(part: Part, role: Role) -> bool:
     """Nothing is to be done, as for nearly all parts."""
-    match part:
-        case Text():
-            return bool(part.text) and not part.cache
-        case Call():
-            return role is Role.ASSISTANT
-        case Result():
-            return not part.cache and all(isinstance(inner, Text) for inner in part.parts)
-        case _:
-            return False
+    if isinstance(part, Call):
+        return role is Role.ASSISTANT
+    if isinstance(part, Result):
+        only = part.parts[0] if len(part.parts) == 1 else None
+        return isinstance(only, Text) and not part.cache
+    return isinstance(part, Text) and not part.cache and bool(part.literal or part.text)
 
 
 def _adapted(part: Part, role: Role, path: str, ctx: Context) -> list[Part]:
@@ -177,15 +180,18 @@ def _model_parts(turn: Turn, ctx: Context, *, in_loop: bool) -> list[Members | m
     for part in turn.parts:
         match part:
             case Text():
-                written: Members = {"text": part.text}
-                _sign(written, _own(part.sigs) or _remembered_text(part, ctx))
+                written: Members = {"text": part.literal or part.text}
+                if part.sigs or ctx.signatures is not None:
+                    _sign(written, _own(part.sigs) or _remembered_text(part, ctx))
                 parts.append(written)
             case Reasoning():
                 written = {"text": "\n\n".join(part.texts), "thought": True}
                 _sign(written, _own(part.sigs))
                 parts.append(written)
             case Call():
-                signature = _own(part.sigs) or _remembered_call(part, ctx)
+                signature = ""
+                if part.sigs or ctx.signatures is not None:
+                    signature = _own(part.sigs) or _remembered_call(part, ctx)
                 if not signature and first_call and in_loop:
                     signature = GEMINI_BYPASS  # siblings stay unsigned (2.10)
                 first_call = False
@@ -197,6 +203,8 @@ def _model_parts(turn: Turn, ctx: Context, *, in_loop: bool) -> list[Members | m
 
 def _user_parts(turn: Turn, ctx: Context) -> list[Members | msgspec.Raw]:
     """Responses to functions first, as many as there were calls; then what else the user says."""
+    if len(turn.parts) == 1 and isinstance(only := turn.parts[0], Text):
+        return [{"text": only.literal or only.text}]
     responses: list[Members | msgspec.Raw] = []
     returned: list[Members | msgspec.Raw] = []
     said: list[Members | msgspec.Raw] = []
@@ -204,7 +212,7 @@ def _user_parts(turn: Turn, ctx: Context) -> list[Members | msgspec.Raw]:
         if isinstance(part, Result):
             responses.append(_response(part, returned, ctx))
         elif isinstance(part, Text):
-            said.append({"text": part.text})
+            said.append({"text": part.literal or part.text})
         else:
             said.extend(_common(part))
     return responses + returned + said
@@ -245,8 +253,9 @@ def _response(result: Result, returned: list[Members | msgspec.Raw], ctx: Contex
     """A ``functionResponse``. Media that cannot stand in it go to *returned*, introduced by a text."""
     response: Members | msgspec.Raw
     media: list[Media] = []
-    if len(result.parts) == 1 and isinstance(result.parts[0], Text) and not result.json:
-        response = {"error" if result.is_error else "output": result.parts[0].text}
+    only = result.parts[0] if len(result.parts) == 1 and not result.json else None
+    if isinstance(only, Text):
+        response = {"error" if result.is_error else "output": only.literal or only.text}
     elif result.json:
         media = [part for part in result.parts if isinstance(part, Media)]
         raw = msgspec.Raw(result.json)
@@ -270,10 +279,11 @@ def _response(result: Result, returned: list[Members | msgspec.Raw], ctx: Contex
 
 def _remembered_call(call: Call, ctx: Context) -> str:
     """Of clients that lose signatures (2.10)."""
-    return _own(list(ctx.signatures.of_call(call.call_id))) if ctx.signatures is not None else ""
+    found = ctx.signatures.of_call(call.call_id) if ctx.signatures is not None else ()
+    return _own(list(found)) if found else ""
 
 
 def _remembered_text(part: Text, ctx: Context) -> str:
-    if ctx.signatures is None or ctx.client is not Format.OPENAI or not part.text:
+    if ctx.signatures is None or ctx.client is not Format.OPENAI or not (part.literal or part.text):
         return ""
     return _own(list(ctx.signatures.of_text(part.text)))

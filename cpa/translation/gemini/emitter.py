@@ -48,6 +48,7 @@ from cpa.translation.ir import (
     Start,
     Stop,
     StopReason,
+    TokenProb,
     Tokens,
     Usage,
 )
@@ -105,11 +106,15 @@ class _Block:
     sig: Sig | None = None
     breaks: bool = False
     annotations: list[Annotation] = attrs.field(factory=list)
+    probs: tuple[TokenProb, ...] = ()
 
 
 @attrs.define(eq=False)
 class _Choice:
-    """One candidate. *parts*: all that was said; *last_kind*: of the last of them, ``text`` and ``thought`` go on."""
+    """One candidate. *parts*: all that was said; *last_kind*: of the last of them, ``text`` and ``thought`` go on.
+
+    *weight*: the sum of its tokens' logarithmic probabilities; *weighed*: how many they are.
+    """
 
     waiting: deque[_Block] = attrs.field(factory=deque)
     parts: list[_Part] = attrs.field(factory=list)
@@ -117,6 +122,8 @@ class _Choice:
     queries: list[str] = attrs.field(factory=list)
     stop: Stop | None = None
     said: bool = False
+    weight: float = 0.0
+    weighed: int = 0
 
 
 class _Writer:
@@ -194,6 +201,8 @@ class _Writer:
         ending: dict[str, Any] = {"finishReason": word}
         if message and stop.reason in (StopReason.REFUSAL, StopReason.MALFORMED_CALL, StopReason.OTHER):
             ending["finishMessage"] = message
+        if choice.weighed:
+            ending["avgLogprobs"] = choice.weight / choice.weighed
         if choice.queries or any(part.annotations for part in choice.parts):
             blocks = [("".join(part.pieces), part.annotations) for part in choice.parts]
             grounding = to_gemini(blocks, tuple(dict.fromkeys(choice.queries)))
@@ -221,14 +230,15 @@ class _Writer:
                 block.breaks = False
                 block.pending.append("\n\n")
             block.pending.append(event.s)
+            block.probs += event.probs
             if block.kind in _STREAMED:
                 self._held_chars += len(event.s)
                 if self._held_chars > MAX_HELD_CHARS:
                     return self._release(block)
             return b""
-        return self._say(block, event.s)
+        return self._say(block, event.s, event.probs)
 
-    def _say(self, block: _Block, text: str) -> bytes:
+    def _say(self, block: _Block, text: str, probs: tuple[TokenProb, ...] = ()) -> bytes:
         if block.breaks:
             block.breaks = False
             text = "\n\n" + text
@@ -245,7 +255,10 @@ class _Writer:
             part.annotations.extend(_moved(annotation, part.length) for annotation in block.annotations)
         part.pieces.append(text)
         part.length += len(text)
-        return self._sink.text(block.choice, text, thought=False)
+        if probs:
+            choice.weight += sum(found.logprob for found in probs)
+            choice.weighed += len(probs)
+        return self._sink.text(block.choice, text, thought=False, probs=probs)
 
     def _place(self, choice: _Choice, kind: str) -> None:
         """Note that something of *kind* follows."""
@@ -260,7 +273,7 @@ class _Writer:
         pending, block.pending = "".join(block.pending), []
         self._held_chars -= len(pending)
         self._choices[block.choice].waiting.remove(block)
-        return self._say(block, pending) if pending else b""
+        return self._say(block, pending, self._held_probs(block)) if pending else b""
 
     def _break(self, event: PartBreak) -> bytes:
         block = self._blocks.get(event.b)
@@ -314,9 +327,13 @@ class _Writer:
         if not text:
             return b""
         breaks, block.breaks = block.breaks, False  # that of what follows
-        out = self._say(block, text)
+        out = self._say(block, text, self._held_probs(block))
         block.breaks = breaks
         return out
+
+    def _held_probs(self, block: _Block) -> tuple[TokenProb, ...]:
+        probs, block.probs = block.probs, ()
+        return probs
 
     def _finish(self, block: _Block) -> bytes:
         """What a block says when it ends."""

@@ -6,12 +6,14 @@ from cpa.formats.errors import WireError, error_object
 from cpa.formats.json import encode
 from cpa.formats.names import Format
 from cpa.formats.streams import error_frames
-from cpa.translation.ir import Raw
+from cpa.translation.ir import Raw, TokenProb
+from cpa.translation.logprobs import write_gemini
 
 ARRAY_END: Final = b"]"
 """What a stream as a JSON array ends with."""
 _EMPTY_PART: Final = b'{"text":""}'
 _COMMA: Final = b","
+_LOGPROBS: Final = "logprobsResult"
 
 
 class Sink(Protocol):
@@ -21,8 +23,8 @@ class Sink(Protocol):
         """The answer begins; *envelope* are members that each frame has."""
         ...
 
-    def text(self, choice: int, text: str, *, thought: bool) -> bytes:
-        """Some text."""
+    def text(self, choice: int, text: str, *, thought: bool, probs: tuple[TokenProb, ...] = ()) -> bytes:
+        """Some text. *probs*: of its tokens."""
         ...
 
     def part(self, choice: int, part: Raw) -> bytes:
@@ -49,8 +51,10 @@ class Frames:
     def begin(self, envelope: bytes) -> None:
         self._envelope = envelope
 
-    def text(self, choice: int, text: str, *, thought: bool) -> bytes:
+    def text(self, choice: int, text: str, *, thought: bool, probs: tuple[TokenProb, ...] = ()) -> bytes:
         head, tail, thought_tail = self._heads.get(choice) or self._head(choice)
+        if probs:
+            tail = tail.replace(b',"index"', b"," + encode({_LOGPROBS: write_gemini(probs)})[1:-1] + b',"index"', 1)
         frame = head + b'{"text":' + encode(text) + (thought_tail if thought else tail)
         return self._separated(frame) if self._array else frame
 
@@ -95,11 +99,14 @@ class Whole:
         self._envelope = b""
         self._parts: dict[int, list[Raw]] = {}
         self._runs: dict[int, tuple[bool, list[str]]] = {}
+        self._probs: dict[int, list[TokenProb]] = {}
 
     def begin(self, envelope: bytes) -> None:
         self._envelope = envelope
 
-    def text(self, choice: int, text: str, *, thought: bool) -> bytes:
+    def text(self, choice: int, text: str, *, thought: bool, probs: tuple[TokenProb, ...] = ()) -> bytes:
+        if probs:
+            self._probs.setdefault(choice, []).extend(probs)
         run = self._runs.get(choice)
         if run is None or run[0] is not thought:
             self._flush(choice)
@@ -117,6 +124,8 @@ class Whole:
         for index, ending in endings.items():
             self._flush(index)
             parts = _COMMA.join(self._parts.get(index) or [_EMPTY_PART])
+            if index in self._probs:
+                ending += b"," + encode({_LOGPROBS: write_gemini(self._probs[index])})[1:-1]
             candidates.append(b'{"content":{"role":"model","parts":[%b]},%b,"index":%d}' % (parts, ending, index))
         pieces = [b'"candidates":[' + _COMMA.join(candidates) + b"]"] if candidates else []
         pieces += [piece for piece in (members, self._envelope) if piece]

@@ -16,6 +16,7 @@ Members = dict[str, Any]
 """A part to be encoded, raw leaves included."""
 
 _OWN_FILE = re.compile(r"gs://|files/|https://[a-z0-9.-]*\.googleapis\.com/", re.IGNORECASE)
+_YOUTUBE = re.compile(r"https?://(?:(?:www|m|music)\.)?(?:youtube\.com|youtu\.be)/", re.IGNORECASE)
 _WEB = ("http://", "https://")
 
 
@@ -23,6 +24,11 @@ def media_kind(mime: str) -> MediaKind:
     """By type."""
     word = mime.partition("/")[0]
     return MediaKind(word) if word in ("image", "audio", "video") else MediaKind.FILE
+
+
+def is_googles(url: str) -> bool:
+    """Whether Google reads this address by itself: its own files, and videos of YouTube."""
+    return bool(_OWN_FILE.match(url) or _YOUTUBE.match(url))
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -62,7 +68,7 @@ def readable(media: Media, path: str, ctx: Context) -> Media | Text:
     if media.text or media.b64 or (media.file_id and media.issuer == ORIGIN):
         return media
     if media.url.startswith((*_WEB, "gs://")) and ctx.settings.gemini_url_media != "placeholder":
-        # `fetch` is the work of whoever does I/O; what it left as an address is tried as one.
+        # `fetch` is the work of whoever does I/O (see `fetching`); what it left as an address is tried as one.
         return media
     what = media.mime or media.media.value
     if ctx.settings.strict_content:

@@ -39,10 +39,12 @@ from cpa.translation.ir import (
     Start,
     Stop,
     StopReason,
+    TokenProb,
     Tokens,
     ToolKind,
     Usage,
 )
+from cpa.translation.logprobs import read_gemini
 from cpa.translation.media import clean_mime
 from cpa.translation.signatures import unwrap
 from cpa.translation.stops import from_gemini as read_reason
@@ -77,6 +79,7 @@ class _Choice:
       waiting: blocks of text that wait for citations.
       said: all text, if there may be citations.
       partial: the call whose arguments are arriving, by its ``functionCall``.
+      probs: of tokens whose text has not come.
     """
 
     index: int
@@ -90,6 +93,7 @@ class _Choice:
     partial: FunctionCall | None = None
     partial_sig: Sig | None = None
     partial_args: PartialArgs = attrs.field(factory=PartialArgs)
+    probs: tuple[TokenProb, ...] = ()
 
 
 class Parser:
@@ -209,6 +213,8 @@ class Parser:
         choice = self._choices.get(index)
         if choice is None:
             choice = self._choices[index] = _Choice(index)
+        if given(candidate.logprobsResult):
+            choice.probs += read_gemini(bytes(candidate.logprobsResult))
         parts = candidate.content.parts if candidate.content is not None else None
         for number, part in enumerate(parts if isinstance(parts, list) else [parts] if parts else ()):
             self._part(part, choice, (place, number), data)
@@ -262,6 +268,10 @@ class Parser:
         if kind is BlockKind.TEXT:
             choice.said.append(_Said(choice.b, choice.length, text, self._frames))
             choice.length += len(text)
+            if choice.probs:
+                probs, choice.probs = choice.probs, ()
+                self._out.append(Delta(b=choice.b, s=text, probs=probs, choice=choice.index))
+                return
         self._out.append(Delta(b=choice.b, s=text, choice=choice.index))
 
     def _sig(self, part: Part, kind: SigKind, *, of_call: bool = False) -> Sig | None:
@@ -356,6 +366,9 @@ class Parser:
             self._finish_partial(choice)
         if choice.grounding:
             self._cite(choice)
+        if choice.probs and choice.b >= 0 and choice.kind is BlockKind.TEXT:  # all at the end
+            self._out.append(Delta(b=choice.b, s="", probs=choice.probs, choice=choice.index))
+            choice.probs = ()
         closing = [*choice.waiting, choice.b] if choice.b >= 0 else choice.waiting
         self._out.extend(Close(b=b, choice=choice.index, incomplete=not choice.stopped) for b in closing)
         choice.waiting, choice.b = [], -1

@@ -23,6 +23,7 @@ from cpa.translation.ir import (
     ReasoningIntent,
     Sampling,
 )
+from cpa.translation.literals import sound
 from cpa.translation.reasoning import intent_from_budget, intent_from_effort
 
 ORIGIN: Final = Format.GEMINI.value
@@ -37,6 +38,7 @@ _Config = dict[str, msgspec.Raw]
 
 def parse_request(body: bytes, ctx: Context) -> IRRequest:
     """Read a client's request, or that of a token count. See `spoke.ParseRequest`."""
+    body = sound(body)
     found, body = _body(body)
     native = family(ctx.provider) == family(Format.GEMINI)
     reader = ContentReader(ctx, _spans(body), native=native)

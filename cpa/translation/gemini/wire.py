@@ -148,6 +148,7 @@ class Candidate(msgspec.Struct, gc=False):
     finishReason: str | None = None
     finishMessage: str | None = None
     groundingMetadata: msgspec.Raw = ABSENT
+    logprobsResult: msgspec.Raw = ABSENT
 
 
 class Feedback(msgspec.Struct, gc=False):
@@ -389,13 +390,16 @@ def given(raw: msgspec.Raw | None) -> bool:
     """Whether a member is there and not null."""
     if raw is None or raw is ABSENT:
         return False
-    size = memoryview(raw).nbytes  # not copied to be compared
+    size = len(raw)  # not copied to be compared
     return size > 0 and (size != 4 or bytes(raw) != b"null")
 
 
 def raw_of(raw: msgspec.Raw | None) -> Raw:
     """The JSON text of a member; `NO_RAW` when it is absent or null."""
-    return bytes(raw) if raw is not None and given(raw) else NO_RAW
+    if raw is None or raw is ABSENT:
+        return NO_RAW
+    data = bytes(raw)
+    return NO_RAW if data == b"null" else data
 
 
 def text_of(raw: bytes | msgspec.Raw | None) -> str | None:

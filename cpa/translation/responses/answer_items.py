@@ -25,12 +25,16 @@ from cpa.translation.ir import (
     Provenance,
     SigEvent,
     SigKind,
+    TokenProb,
 )
-from cpa.translation.responses.wire import Item, Part
+from cpa.translation.logprobs import read_openai
+from cpa.translation.responses.wire import ABSENT, Item, Part
 from cpa.translation.signatures import unwrap
 
 ORIGIN: Final = Format.OPENAI_RESPONSE.value
 
+_EMPTY_LIST: Final = len(b"null")
+"""``logprobs`` that are no longer than this say nothing."""
 TOOL_KINDS: Final = {"function_call": BlockKind.TOOL, "custom_tool_call": BlockKind.CUSTOM_TOOL}
 _SERVER_KINDS: Final = {
     "web_search_call": "web_search",
@@ -54,6 +58,7 @@ class Block:
     Attributes:
       final: all of its text, as its own ``done`` event said.
       pieces: of the part that is being read, for reasoning only. *cited*: a citation came by itself.
+      weighed: its tokens' probabilities came with its text. *probs*: those of all of it, for when they did not.
     """
 
     b: int
@@ -61,6 +66,8 @@ class Block:
     final: str | None = None
     pieces: list[str] = attrs.field(factory=list)
     cited: bool = False
+    weighed: bool = False
+    probs: tuple[TokenProb, ...] = ()
 
 
 @attrs.define(eq=False)
@@ -144,6 +151,8 @@ class ItemBlocks:
     def _close(self, block: Block, final: str | None = None, *, incomplete: bool = False) -> None:
         if block.open:
             block.open = False
+            if block.probs and not block.weighed:
+                self.out.append(Delta(b=block.b, s="", probs=block.probs))
             self.out.append(Close(b=block.b, final=final, incomplete=incomplete))
 
     # --- messages ---
@@ -157,16 +166,25 @@ class ItemBlocks:
             self.has_refusal = self.has_refusal or kind is BlockKind.REFUSAL
         return block
 
-    def text_delta(self, item: AnswerItem, place: int, kind: BlockKind, text: str) -> None:
+    def text_delta(
+        self, item: AnswerItem, place: int, kind: BlockKind, text: str, logprobs: msgspec.Raw = ABSENT
+    ) -> None:
         """More of a text or refusal."""
         block = self.content(item, place, kind)
         if block.open:
             self.has_text = self.has_text or kind is BlockKind.TEXT
-            self.out.append(Delta(b=block.b, s=text))
+            probs = read_openai(logprobs) if len(logprobs) > _EMPTY_LIST else ()
+            block.weighed = block.weighed or bool(probs)
+            self.out.append(Delta(b=block.b, s=text, probs=probs))
 
-    def text_final(self, item: AnswerItem, place: int, kind: BlockKind, text: str) -> None:
+    def text_final(
+        self, item: AnswerItem, place: int, kind: BlockKind, text: str, logprobs: msgspec.Raw = ABSENT
+    ) -> None:
         """All of a text or refusal. Not its end: citations may follow."""
-        self.content(item, place, kind).final = text
+        block = self.content(item, place, kind)
+        block.final = text
+        if len(logprobs) > _EMPTY_LIST:
+            block.probs = read_openai(logprobs)
         self.has_text = self.has_text or kind is BlockKind.TEXT
 
     def finish_part(self, item: AnswerItem, place: int, part: Part, *, incomplete: bool = False) -> None:
@@ -183,6 +201,8 @@ class ItemBlocks:
         if not block.open:
             return
         self.has_text = self.has_text or bool(final and not refused)
+        if len(part.logprobs) > _EMPTY_LIST:
+            block.probs = read_openai(part.logprobs) or block.probs
         if not block.cited:
             for raw in part.annotations or ():
                 self._cite(block, raw)

@@ -12,7 +12,8 @@ import msgspec
 from cpa.formats.json import encode
 from cpa.jsontypes import JsonObject, JsonValue
 from cpa.translation.annotations import to_responses
-from cpa.translation.ir import Annotation, BlockKind, Channel, Sig
+from cpa.translation.ir import Annotation, BlockKind, Channel, Sig, TokenProb
+from cpa.translation.logprobs import write_openai
 from cpa.translation.responses.custom_input import CustomInput
 from cpa.translation.responses.frames import DeltaFrames, Frames
 
@@ -76,6 +77,8 @@ class TextBlock:
         self._pieces: list[str] = []
         self._annotations: list[Annotation] = []
         self._written: list[JsonValue] = []
+        self._probs: list[JsonValue] = []
+        self._waiting: list[JsonValue] = []  # of what is said when its turn comes
         self._frames: Frames | None = None
         self._deltas: DeltaFrames | None = None
         self._where: JsonObject = {}
@@ -85,9 +88,11 @@ class TextBlock:
         """Anything was said."""
         return bool(self._pieces)
 
-    def wait(self, text: str) -> None:
+    def wait(self, text: str, probs: tuple[TokenProb, ...] = ()) -> None:
         """More text before it is this block's turn."""
         self._pieces.append(text)
+        if probs and not self._refusal:
+            self._waiting += write_openai(probs)
 
     def cite(self, annotation: Annotation) -> bytes:
         """A citation; at once if the block is being written."""
@@ -111,16 +116,22 @@ class TextBlock:
         out = frames.event("response.content_part.added", **self._where, part=self._part("", []))
         if self._pieces:
             self._pieces = ["".join(self._pieces)]
-            out += self._deltas.write(self._pieces[0])
+            out += self._write(self._pieces[0], self._waiting)
         for annotation in self._annotations:
             out += self._annotate(annotation)
         return out
 
-    def delta(self, text: str) -> bytes:
+    def delta(self, text: str, probs: tuple[TokenProb, ...] = ()) -> bytes:
         """More text, after `begin`."""
-        assert self._deltas is not None
         self._pieces.append(text)
-        return self._deltas.write(text)
+        return self._write(text, write_openai(probs) if probs and not self._refusal else [])
+
+    def _write(self, text: str, probs: list[JsonValue]) -> bytes:
+        assert self._deltas is not None
+        if not probs:
+            return self._deltas.write(text)
+        self._probs += probs
+        return self._deltas.write(text, after=b',"logprobs":' + encode(probs))
 
     def end(self, message: MessageItem) -> bytes:
         """The part is complete; *message* gets it."""
@@ -131,7 +142,7 @@ class TextBlock:
         if self._refusal:
             out = self._frames.event("response.refusal.done", **self._where, refusal=text)
         else:
-            out = self._frames.event("response.output_text.done", **self._where, text=text, logprobs=[])
+            out = self._frames.event("response.output_text.done", **self._where, text=text, logprobs=self._probs)
         return out + self._frames.event("response.content_part.done", **self._where, part=part)
 
     def part(self) -> JsonValue:
@@ -141,7 +152,10 @@ class TextBlock:
     def _part(self, text: str, annotations: list[JsonValue]) -> JsonValue:
         if self._refusal:
             return {"type": "refusal", "refusal": text}
-        return {"type": "output_text", "text": text, "annotations": annotations}
+        part: JsonObject = {"type": "output_text", "text": text, "annotations": annotations}
+        if self._probs:
+            part["logprobs"] = self._probs
+        return part
 
     def _annotate(self, annotation: Annotation) -> bytes:
         written = to_responses(annotation, index=len(self._written))

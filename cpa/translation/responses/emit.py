@@ -158,7 +158,10 @@ def _sampling(request: IRRequest, ctx: Context, body: JsonObject) -> None:
     ):
         if tuned:
             ctx.lose(name, dropped=True)
-    if sampling.top_logprobs is not None:
+    if ctx.profile.codex:  # whose `include` has no place for them (2.19)
+        if sampling.logprobs:
+            ctx.lose("logprobs", dropped=True)
+    elif sampling.top_logprobs is not None:
         body["top_logprobs"] = sampling.top_logprobs
 
 

@@ -44,6 +44,8 @@ def write_turns(request: IRRequest, ctx: Context) -> list[JsonValue]:
     writer = _Writer(request, ctx)
     for place, turn in enumerate(request.turns):
         writer.turn(turn, place)
+    if request.client_format not in FAMILY:
+        writer.drop_dangling_reasoning()
     return writer.items
 
 
@@ -63,6 +65,16 @@ class _Writer:
             self._assistant(turn)
         else:
             self._others(turn)
+
+    def drop_dangling_reasoning(self) -> None:
+        """A reasoning item wants the item that it led to behind it; where a repair has removed that, it goes too."""
+        kept: list[JsonValue] = []
+        for item in reversed(self.items):
+            if _is_reasoning(item) and not (kept and _is_step(kept[-1])):
+                self._ctx.lose("messages", "reasoning whose outcome is gone", dropped=True)
+            else:
+                kept.append(item)
+        self.items = kept[::-1]
 
     # --- user and system ---
 
@@ -110,7 +122,7 @@ class _Writer:
         match part:
             case Text():
                 self._lose_cache(part)
-                return {"type": "input_text", "text": part.text}
+                return {"type": "input_text", "text": part.literal or part.text}
             case Media():
                 self._lose_cache(part)
                 return self._media(part)
@@ -145,7 +157,7 @@ class _Writer:
             match part:
                 case Text():
                     self._lose_cache(part)
-                    if part.text:
+                    if part.literal or part.text:
                         self._said(part, turn)
                 case Refusal():
                     content: list[JsonValue] = [{"type": "refusal", "refusal": part.text}]
@@ -173,12 +185,12 @@ class _Writer:
         ]
         message: JsonObject = {"type": "message", "role": "assistant"}
         if annotations or self._codex:
-            text: JsonObject = {"type": "output_text", "text": part.text}
+            text: JsonObject = {"type": "output_text", "text": part.literal or part.text}
             if annotations:
                 text["annotations"] = annotations
             message["content"] = [text]
         else:
-            message["content"] = part.text
+            message["content"] = part.literal or part.text
         phase = part.phase or ("" if self._own else turn.phase)
         if phase:
             message["phase"] = phase
@@ -216,6 +228,10 @@ class _Writer:
     def _result_output(self, result: Result) -> JsonValue:
         # Who speaks this protocol says errors in its own words; others had a flag (2.8).
         mark = result.is_error and not self._own
+        only = result.parts[0] if len(result.parts) == 1 and not result.json and not mark else None
+        if isinstance(only, Text):
+            whole: JsonValue = only.literal or only.text
+            return whole
         if result.json:
             text = result.json.decode("utf-8", "replace")
             return error_text(text) if mark else text
@@ -320,3 +336,15 @@ def _file_name(mime: str) -> str:
 def _raw(data: bytes) -> JsonValue:
     """JSON text as a leaf, which msgspec writes as it is."""
     return msgspec.Raw(data)  # type: ignore[return-value]
+
+
+def _is_reasoning(item: JsonValue) -> bool:
+    return isinstance(item, dict) and item.get("type") == "reasoning"
+
+
+def _is_step(item: JsonValue) -> bool:
+    """Whether *item* is something that a model does."""
+    if not isinstance(item, dict):
+        return True  # an item of the vendor's own, as it came
+    kind = str(item.get("type"))
+    return item.get("role") == "assistant" if kind == "message" else not kind.endswith("_output")

@@ -41,6 +41,7 @@ from cpa.translation.ir import (
     Start,
     Stop,
     StopReason,
+    TokenProb,
     Tokens,
     Usage,
 )
@@ -265,7 +266,7 @@ class Emitter:
         b = event.b
         text = self._texts.get(b)
         if text is not None:
-            return text.delta(event.s) if text is self._live else self._say(text, event.s)
+            return text.delta(event.s, event.probs) if text is self._live else self._say(text, event.s, event.probs)
         tool = self._tools.get(b)
         if tool is not None:
             if tool.item is not None:
@@ -328,9 +329,9 @@ class Emitter:
 
     # --- text ---
 
-    def _say(self, block: TextBlock, text: str) -> bytes:
+    def _say(self, block: TextBlock, text: str, probs: tuple[TokenProb, ...] = ()) -> bytes:
         """Text of a block that is not being written: its turn comes, or it waits."""
-        block.wait(text)
+        block.wait(text, probs)
         if self._live is not None:
             if block not in self._queue:
                 self._queue.append(block)

@@ -36,8 +36,9 @@ class DeltaFrames:
         self._before = b"," + encode(where)[1:-1] + b',"delta":'
         self._after = after + _END
 
-    def write(self, text: str) -> bytes:
-        """The next event."""
+    def write(self, text: str, *, after: bytes = b"") -> bytes:
+        """The next event. *after*: what stands behind this text instead of what stands behind all others."""
         number = self._frames.next_number
         self._frames.next_number = number + 1
-        return b"".join((self._head, b"%d" % number, self._before, encode(text), self._after))
+        end = after + _END if after else self._after
+        return b"".join((self._head, b"%d" % number, self._before, encode(text), end))

@@ -37,10 +37,11 @@ from cpa.translation.ir import (
     Text,
     Turn,
 )
+from cpa.translation.literals import first_of, read_text, sound
 from cpa.translation.loss import Untranslatable
 from cpa.translation.media import file_mime, mime_of_name, parse_data_url
 from cpa.translation.responses import wire
-from cpa.translation.responses.wire import Item, raw_of, text_of
+from cpa.translation.responses.wire import Item, given, raw_of, text_of
 from cpa.translation.signatures import unwrap, unwrap_compaction
 
 ORIGIN: Final = Format.OPENAI_RESPONSE.value
@@ -109,7 +110,7 @@ class ItemReader:
 
     def feed_stored(self, raws: Iterable[Raw]) -> None:
         """Items of earlier answers, which come before the input."""
-        for raw in raws:
+        for raw in map(sound, raws):
             item = wire.read(Item, raw)
             if item is not None:
                 self._feed(item, 0, _just(raw))
@@ -194,7 +195,7 @@ class ItemReader:
 
     def _message(self, item: Item, place: int, spans: Spans) -> None:
         parts = self._parts(item, place, spans)
-        cache = raw_of(item.cache_control)
+        cache = b"" if item.cache_control is wire.ABSENT else raw_of(item.cache_control)
         if cache and parts:
             last = parts[-1]
             if isinstance(last, Text | Media) and not last.cache:
@@ -232,6 +233,9 @@ class ItemReader:
             return [Text(text=content)]
         parts: list[Part] = []
         for number, part in enumerate(content):
+            if part.type in _TEXTS and part.prompt_cache_breakpoint is wire.ABSENT:  # nearly all
+                parts.append(_read_text(part))
+                continue
             path = f"input[{place}].content[{number}]"
             read = read_part(part, path)
             if part.prompt_cache_breakpoint is not wire.ABSENT:
@@ -271,9 +275,12 @@ class ItemReader:
 
     def _result(self, item: Item, kind: str, place: int, spans: Spans) -> None:
         parts: list[Text | Media] = []
-        if isinstance(item.output, str):
-            parts.append(Text(text=item.output))
-        for number, part in enumerate(item.output if isinstance(item.output, list) else ()):
+        text = read_text(item.output) if item.output is not wire.ABSENT else None
+        if text is not None:
+            parts.append(text)
+        elif given(item.output) and first_of(item.output) != b"[":
+            parts.append(Text(text=bytes(item.output).decode("utf-8", "replace")))  # no text, but a tool's words
+        for number, part in enumerate(wire.read_parts(item.output) if text is None and given(item.output) else ()):
             path = f"input[{place}].output[{number}]"
             read = read_part(part, path)
             if isinstance(read, Text | Media):
@@ -281,8 +288,8 @@ class ItemReader:
             else:
                 # A tool's own words, whatever they are: as text, not lost.
                 inner = wire.spans(_member(_span(spans, place), "output"))
-                text = bytes(inner[number]).decode("utf-8", "replace") if number < len(inner) else ""
-                parts.append(Text(text=text))
+                said = bytes(inner[number]).decode("utf-8", "replace") if number < len(inner) else ""
+                parts.append(Text(text=said))
                 self._ctx.lose(path, "unknown part type became text")
         self._user(
             Result(
@@ -352,6 +359,7 @@ class ItemReader:
         stored = None
         if self._ctx.responses is not None and item.id and self._references <= MAX_REFERENCES:
             stored = self._ctx.responses.item(item.id)
+            stored = sound(stored) if stored else None
         found = wire.read(Item, stored) if stored else None
         if stored is None or found is None or (found.type or found.role or "item_reference") == "item_reference":
             raise Untranslatable(
@@ -376,17 +384,21 @@ class ItemReader:
 # --- parts -----------------------------------------------------------------------------------------------------------
 
 
+def _read_text(part: wire.Part) -> Text:
+    text = Text(text=part.text or "")
+    if part.annotations:
+        found = (from_openai(bytes(raw), origin=ORIGIN) for raw in part.annotations)
+        text.annotations = [annotation for annotation in found if annotation is not None]
+    if part.cache_control is not wire.ABSENT:
+        text.cache = raw_of(part.cache_control)
+    return text
+
+
 def read_part(part: wire.Part, path: str) -> Part | None:
     """A content part; None for an unknown type. Raises: MalformedRequest for one that says nothing."""
     kind = part.type or ("text" if part.text is not None else "")
     if kind in _TEXTS:
-        return Text(
-            text=part.text or "",
-            annotations=[
-                found for raw in part.annotations or () if (found := from_openai(bytes(raw), origin=ORIGIN)) is not None
-            ],
-            cache=raw_of(part.cache_control),
-        )
+        return _read_text(part)
     match kind:
         case "refusal":
             return Refusal(text=part.refusal or part.text or "")

@@ -284,7 +284,7 @@ class Parser:
     def _text_delta(self, event: Event) -> None:
         item = self._find(event)
         if item is not None and event.delta:
-            self._blocks.text_delta(item, event.content_index or 0, BlockKind.TEXT, event.delta)
+            self._blocks.text_delta(item, event.content_index or 0, BlockKind.TEXT, event.delta, event.logprobs)
 
     def _refusal_delta(self, event: Event) -> None:
         item = self._find(event)
@@ -309,7 +309,7 @@ class Parser:
     def _text_done(self, event: Event) -> None:
         item = self._find(event)
         if item is not None and event.text:
-            self._blocks.text_final(item, event.content_index or 0, BlockKind.TEXT, event.text)
+            self._blocks.text_final(item, event.content_index or 0, BlockKind.TEXT, event.text, event.logprobs)
 
     def _refusal_done(self, event: Event) -> None:
         item = self._find(event)

@@ -18,6 +18,7 @@ from cpa.translation.ir import (
     Sampling,
     StateSpec,
 )
+from cpa.translation.literals import sound
 from cpa.translation.loss import Untranslatable
 from cpa.translation.responses import wire
 from cpa.translation.responses.items import ItemReader, system_texts
@@ -71,6 +72,7 @@ _decode_known = msgspec.json.Decoder(KnownBody).decode
 
 def parse_request(body: bytes, ctx: Context) -> IRRequest:
     """Read a client's request; also fills ``ctx.echo``. See `spoke.ParseRequest`."""
+    body = sound(body)
     found = _body(body)
     for name in ECHOED:
         raw = getattr(found, name)

@@ -14,6 +14,7 @@ from cpa.translation.ir import NO_RAW
 
 S = TypeVar("S", bound="Wire")
 ABSENT: Final = msgspec.Raw(b"")
+_NULL: Final = b"null"
 
 
 class Wire(msgspec.Struct, gc=False):
@@ -33,6 +34,7 @@ class Part(Wire):
     file_url: str | None = None
     filename: str | None = None
     annotations: list[msgspec.Raw] | None = None
+    logprobs: msgspec.Raw = ABSENT
     cache_control: msgspec.Raw = ABSENT
     prompt_cache_breakpoint: msgspec.Raw = ABSENT
 
@@ -53,7 +55,8 @@ class Item(Wire):
     namespace: str | None = None
     arguments: str | None = None
     input: str | None = None
-    output: str | list[Part] | None = None
+    output: msgspec.Raw = ABSENT
+    """Raw: long texts are not decoded, see `literals`."""
     tools: msgspec.Raw = ABSENT
     result: str | None = None
     output_format: str | None = None
@@ -183,6 +186,7 @@ class Event(Wire):
     item_id: str | None = None
     delta: str | None = None
     text: str | None = None
+    logprobs: msgspec.Raw = ABSENT
     refusal: str | None = None
     arguments: str | None = None
     input: str | None = None
@@ -200,7 +204,6 @@ _LISTS: Final[dict[tuple[type[Wire], str], type[Wire]]] = {
     (KnownBody, "input"): Item,
     (Item, "content"): Part,
     (Item, "summary"): Part,
-    (Item, "output"): Part,
 }
 _WITH_TEXTS: Final[frozenset[type[Wire]]] = frozenset({Item, Part, Event})
 _TEXTS: Final = frozenset({"output", "arguments", "input", "text", "delta", "refusal", "content"})
@@ -217,6 +220,17 @@ def read(cls: type[S], raw: bytes | msgspec.Raw) -> S | None:
     except (ValueError, RecursionError):
         return _tolerantly(cls, raw)
     return found
+
+
+def read_parts(raw: msgspec.Raw) -> list[Part]:
+    """The content parts in the list *raw*, tolerantly."""
+    try:
+        return _decode_parts(raw)
+    except (ValueError, RecursionError):
+        return [part for span in spans(raw) if isinstance(part := _part(Part, "", span), Part)]
+
+
+_decode_parts = msgspec.json.Decoder(list[Part]).decode
 
 
 def read_list(cls: type[S], raw: bytes | msgspec.Raw) -> list[tuple[S, msgspec.Raw]]:
@@ -280,14 +294,16 @@ _decode_any = msgspec.json.Decoder().decode
 
 def given(raw: msgspec.Raw) -> bool:
     """Whether a member is there and not null."""
-    return raw is not ABSENT and bytes(raw) not in (b"", b"null")
+    size = len(raw)  # values may be megabytes: not copied to be compared
+    return size > 0 and (size != len(_NULL) or bytes(raw) != _NULL)
 
 
 def raw_of(raw: msgspec.Raw) -> bytes:
     """The JSON text of a member; `NO_RAW` when it is absent or null."""
     if raw is ABSENT:
         return NO_RAW
-    return bytes(raw) if given(raw) else NO_RAW
+    data = bytes(raw)
+    return NO_RAW if data == _NULL else data
 
 
 def text_of(raw: msgspec.Raw) -> str | None:

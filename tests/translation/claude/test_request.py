@@ -8,6 +8,7 @@ import pytest
 from cpa.errors import MalformedRequest
 from cpa.formats.names import Format
 from cpa.translation.ir import (
+    Annotation,
     Authority,
     Call,
     ChoiceMode,
@@ -215,7 +216,16 @@ def test_call_by_a_user_is_text() -> None:
         ),
         (
             [{"type": "tool_reference", "tool_name": "x"}],
-            [Text(text="[attachment not available to this model: tool_reference]")],
+            [
+                Text(
+                    text="[tool available: x]",
+                    annotations=[Annotation(kind="tool_reference", title="x", origin="claude")],
+                )
+            ],
+        ),
+        (
+            [{"type": "container_upload", "file_id": "x"}],
+            [Text(text="[attachment not available to this model: container_upload]")],
         ),
     ],
 )
