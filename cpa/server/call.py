@@ -1,5 +1,6 @@
 """One client request to the model API, from its head to the last byte of its answer."""
 
+import secrets
 from collections.abc import Callable
 from http import HTTPStatus
 from time import localtime, perf_counter, strftime
@@ -10,6 +11,7 @@ import trio
 from cpa.credentials.model import Credential
 from cpa.errors import (
     CpaError,
+    LimitExceeded,
     NoCredential,
     RawHeaders,
     Rejected,
@@ -23,7 +25,7 @@ from cpa.formats.errors import from_exception, render_error, render_upstream_err
 from cpa.formats.json import is_json
 from cpa.formats.names import Format
 from cpa.formats.streams import FrameContext, error_frames, keepalive_frame
-from cpa.observability.log import get_logger
+from cpa.observability.log import get_logger, request_id
 from cpa.observability.request_log import RequestRecord
 from cpa.pipeline.answer import Answer, AnswerStream
 from cpa.pipeline.exchange import ModelRequest
@@ -63,6 +65,7 @@ class ModelCall:
     Attributes:
       started: perf_counter of its arrival.
       gone: the client left before the end.
+      error: what the client was told instead of an answer, or in the middle of one.
     """
 
     state: ServerState
@@ -76,6 +79,7 @@ class ModelCall:
     started: float = attrs.field(factory=perf_counter)
     runtime: Runtime = attrs.field(init=False)
     gone: bool = False
+    error: CpaError | None = None
     provider: str = ""
     request: ModelRequest | None = None
     _credential: Credential | None = None
@@ -93,6 +97,11 @@ class ModelCall:
         if self.gone:
             return CLIENT_CLOSED_REQUEST
         return self._broken or self.responder.status
+
+    @property
+    def credential(self) -> Credential | None:
+        """The last that was selected."""
+        return self._credential
 
     async def run(self) -> None:
         """Serve the request. Only cancellation leaves this method as an exception."""
@@ -164,7 +173,12 @@ class ModelCall:
         # As in the header maps that plugins know, there is no Host; nothing behind here needs it.
         headers = tuple(pair for pair in request.headers if pair[0] != b"host")
         self.request = attrs.evolve(
-            request, headers=headers, path=self.route.pattern, principal=principal.key, trace_id=self.trace_id
+            request,
+            headers=headers,
+            path=self.route.pattern,
+            principal=principal.key,
+            peer=self.head.peer,
+            trace_id=self.trace_id,
         )
         if request.stream:
             self._framing = self.route.framing(self.head, self.runtime.config)
@@ -186,14 +200,15 @@ class ModelCall:
 
     async def _serve(self, request: ModelRequest, nursery: trio.Nursery) -> None:
         """Raises: CpaError, which the client has not been told of yet."""
-        self._keep_alive(request, nursery)
-        async with open_answer(
-            request,
-            self.runtime.services,
-            observer=self,
-            wire_log=self.record if self.record.active else None,
-        ) as answer:
-            await self._deliver(answer)
+        with self.state.usage.limiter.admit(request.principal, request.body):
+            self._keep_alive(request, nursery)
+            async with open_answer(
+                request,
+                self.runtime.services,
+                observer=self,
+                wire_log=self.record if self.record.active else None,
+            ) as answer:
+                await self._deliver(answer)
 
     def attempt_started(self, credential: Credential) -> None:
         """See `cpa.types.AttemptObserver`."""
@@ -265,6 +280,7 @@ class ModelCall:
 
     async def _fail(self, exc: CpaError) -> None:
         """Tell the client in its own protocol: by status while that is open, else inside its stream."""
+        self.error = exc
         if isinstance(exc, UpstreamError):
             log.warning("upstream.failed", provider=self.provider, error=str(exc), code=exc.code)
         if not self.responder.committed:
@@ -288,7 +304,10 @@ class ModelCall:
         frame = exc.frame if isinstance(exc, UpstreamStreamError) else b""
         if frame and (not context.codex_client or b'"response.failed"' in frame):
             return frame
-        return error_frames(self.route.format, public(exc), context)
+        told = b""
+        if self._stream is not None and self._framing is None:  # sessions have errors of their own (proxy 1.12)
+            told = self._stream.failure_frames(from_exception(public(exc)))
+        return told or error_frames(self.route.format, public(exc), context)
 
     def _frame_context(self) -> FrameContext:
         named = (self.head.header(b"user-agent") + b" " + self.head.header(b"originator")).decode("latin-1").lower()
@@ -315,13 +334,14 @@ class ModelCall:
             code=error.code,
             param=error.param,
             retry_after_s=error.retry_after_s,
+            details=error.details,
         )
         if exc.as_said:
             status = exc.http_status
         headers = JSON_TYPE
         if status == HTTPStatus.METHOD_NOT_ALLOWED:
             headers = (*JSON_TYPE, (b"allow", b"POST"))
-        if isinstance(exc, NoCredential) and exc.retry_after_s:
+        if isinstance(exc, NoCredential | LimitExceeded) and exc.retry_after_s:
             headers = (*JSON_TYPE, (b"retry-after", b"%d" % -(-exc.retry_after_s // 1)))
         return status, headers, body
 
@@ -335,6 +355,7 @@ class ModelCall:
 
     async def _refuse(self, exc: CpaError) -> None:
         """Answer a request that never reached the pipeline, whose body may still be on its way."""
+        self.error = exc
         status, headers, body = self._error_answer(exc)
         if self._received:
             await self._whole(status, headers, body)
@@ -370,6 +391,65 @@ class ModelCall:
             return headers
         stamp = strftime("%Y%m%d%H%M%S", localtime())
         return (*headers, (b"x-cpa-trace-id", f"{stamp}-{self._credential.index}-{self.trace_id}".encode()))
+
+
+async def serve_call(
+    state: ServerState,
+    *,
+    route: ModelRoute,
+    head: ClientHead,
+    receive: Receive,
+    responder: Responder,
+    abort: Callable[[], None],
+    transport: str = "http",
+    watch: Callable[[ModelCall, RequestRecord], RequestRecord] | None = None,
+) -> ModelCall:
+    """Serve one request under an id of its own, with a request log and in the metrics.
+
+    Args:
+      transport: of the client, for the request log.
+      watch: gets the call before it runs and its record, and returns what is to be told instead of that.
+    """
+    trace_id = TraceId(secrets.token_hex(4))
+    request_id.set(trace_id)
+    record = state.request_logs.begin(
+        method=head.method,
+        path=head.path,
+        headers=head.headers,
+        query=head.query.decode("latin-1"),
+        trace_id=trace_id,
+        transport=transport,
+    )
+    call = ModelCall(
+        state=state,
+        route=route,
+        head=head,
+        receive=receive,
+        responder=responder,
+        record=record,
+        trace_id=trace_id,
+        abort=abort,
+    )
+    if watch is not None:
+        call.record = watch(call, record)
+    metrics = state.metrics
+    metrics.request_started()
+    try:
+        await call.run()
+    finally:
+        if call.gone:
+            metrics.client_disconnected(route.format)
+        metrics.request_finished(
+            protocol=route.format,
+            provider=call.provider,
+            status=call.status,
+            stream=call.request is not None and call.request.stream,
+            duration_s=perf_counter() - call.started,
+            bytes_in=len(call.request.body) if call.request is not None else 0,
+            bytes_out=responder.body_bytes,
+        )
+        record.finish(call.status, canceled=call.gone)
+    return call
 
 
 def with_default_type(headers: RawHeaders) -> RawHeaders:

@@ -5,22 +5,20 @@ hot routes are handlers over a thin interface (`ClientHead` and bytes in, `Respo
 Order of the layers is proxy 1.4: access log, exceptions, CORS, template-key guard, authentication, handler.
 """
 
-import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter
 from typing import Any
 
-from cpa.observability.log import log_access, request_id
-from cpa.server import routes_claude, routes_embeddings, routes_gemini, routes_openai, routes_responses
+from cpa.observability.log import log_access
+from cpa.server import routes_claude, routes_embeddings, routes_gemini, routes_openai, routes_responses, websocket
 from cpa.server.body import Receive
-from cpa.server.call import ModelCall
+from cpa.server.call import serve_call
 from cpa.server.listener import Connection
 from cpa.server.management.logins import CALLBACK
 from cpa.server.management.site import ManagementSite, is_served
 from cpa.server.responder import CORS, Responder, Send
 from cpa.server.routes import ClientHead, ModelRoute, Routes
 from cpa.server.state import ServerState
-from cpa.types import TraceId
 
 Scope = MutableMapping[str, Any]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -65,7 +63,7 @@ class Gateway:
         if scope["type"] == "http":
             await self._http(scope, receive, send)
         elif scope["type"] == "websocket":
-            await refuse_websocket(receive, send)
+            await self._websocket(scope, receive, send)
         else:
             await self._inner(scope, receive, send)
 
@@ -103,6 +101,17 @@ class Gateway:
                     query="" if path == CALLBACK else scope["query_string"].decode("latin-1"),
                 )
 
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] in websocket.PATHS:
+            client = scope["client"]
+            head = client_head({**scope, "method": "GET"}, client[0] if client else "")
+            await websocket.serve_websocket(scope, receive, send, state=self._state, head=head)
+        elif scope["path"].endswith("/") and scope["path"].rstrip("/") in websocket.PATHS:
+            await receive()
+            await websocket.reject(send, 301, ((b"location", location_of(scope)),), b"")
+        else:
+            await refuse_websocket(receive, send)
+
     async def _manage(self, scope: Scope, receive: Receive, responder: Responder, peer: str) -> None:
         """Serve the management API or a plugin's page."""
         server = scope["server"]
@@ -118,44 +127,15 @@ class Gateway:
 
     async def _model(self, route: ModelRoute, scope: Scope, receive: Receive, responder: Responder, peer: str) -> int:
         """Serve a model route. Returns: the status for the log."""
-        trace_id = TraceId(secrets.token_hex(4))
-        request_id.set(trace_id)
         head = client_head(scope, peer)
-        record = self._state.request_logs.begin(
-            method=head.method,
-            path=head.path,
-            headers=head.headers,
-            query=head.query.decode("latin-1"),
-            trace_id=trace_id,
-        )
-        connection: Connection = scope["state"]["connection"]
-        call = ModelCall(
-            state=self._state,
+        call = await serve_call(
+            self._state,
             route=route,
             head=head,
             receive=receive,
             responder=responder,
-            record=record,
-            trace_id=trace_id,
-            abort=connection.abort,
+            abort=scope["state"]["connection"].abort,
         )
-        metrics = self._state.metrics
-        metrics.request_started()
-        try:
-            await call.run()
-        finally:
-            if call.gone:
-                metrics.client_disconnected(route.format)
-            metrics.request_finished(
-                protocol=route.format,
-                provider=call.provider,
-                status=call.status,
-                stream=call.request is not None and call.request.stream,
-                duration_s=perf_counter() - call.started,
-                bytes_in=len(call.request.body) if call.request is not None else 0,
-                bytes_out=responder.body_bytes,
-            )
-            record.finish(call.status, canceled=call.gone)
         return call.status
 
 
@@ -185,10 +165,15 @@ def with_cors(responder: Responder) -> Send:
 
 async def redirect(scope: Scope, responder: Responder) -> None:
     """To the path without the slash at its end; 307 keeps method and body."""
-    query = b"?" + scope["query_string"] if scope["query_string"] else b""
-    location = scope["raw_path"].rstrip(b"/") + query
     status = 301 if scope["method"] == "GET" else 307
-    await responder.whole(status, ((b"location", location),), b"")
+    await responder.whole(status, ((b"location", location_of(scope)),), b"")
+
+
+def location_of(scope: Scope) -> bytes:
+    """Path and query without the slash."""
+    query: bytes = b"?" + scope["query_string"] if scope["query_string"] else b""
+    location: bytes = scope["raw_path"].rstrip(b"/") + query
+    return location
 
 
 async def refuse_websocket(receive: Receive, send: Send) -> None:

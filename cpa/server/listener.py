@@ -9,7 +9,7 @@ WebSocket) are used as they are, but for what exchanges.py mends.
 import logging
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -23,12 +23,14 @@ from hypercorn.config import Config as HypercornConfig
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState, LifespanState
 
 from cpa.config.schema import Config, LimitsConfig
 from cpa.server.body import LINGER_BYTES, LINGER_S
 from cpa.server.exchanges import SEND_PIECE_BYTES, Buffers, ExchangeTasks, Pause, Streams
+from cpa.server.resp_codec import MARKS
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +73,7 @@ class Connection:
         a request's head came.
       waiting_since: of each message of an HTTP/2 exchange that waits for its client to take what came before.
       closing: the last word was said; what still comes is dropped.
+      foreign: it speaks another protocol than HTTP; `ClientServer.foreign` serves it.
     """
 
     server: "ClientServer"
@@ -80,7 +83,9 @@ class Connection:
     sending_since: float | None = None
     waiting_since: dict[object, float] = attrs.field(factory=dict)
     closing: bool = False
+    foreign: bool = False
     protocol: ProtocolWrapper | None = None
+    _begun: bool = False
     _ahead: bytearray = attrs.field(factory=bytearray)
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _send_lock: trio.Lock = attrs.field(factory=trio.Lock)
@@ -150,14 +155,30 @@ class Connection:
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             while not self.closing and (data := await self._receive()):
                 inner = protocol.protocol
+                if not self._begun:
+                    self._begun = True
+                    if isinstance(inner, H11Protocol) and data[0] in MARKS:
+                        await self._serve_foreign(data)
+                        break
                 if self.idle_since is not None and self.head_since is None and isinstance(inner, H11Protocol):
                     self.head_since = trio.current_time()
                 await protocol.handle(RawData(data))
                 if protocol.protocol is not inner:
                     self._adapt()
+                elif isinstance(inner, H11Protocol) and is_refused(inner):
+                    await self._hang_up()
         if self.closing:
             await self._drop_rest()
         await protocol.handle(Closed())
+
+    async def _serve_foreign(self, data: bytes) -> None:
+        """Hand the connection over, which began with *data*; nobody there for it means its end."""
+        self.foreign, self.idle_since = True, None
+        if self.server.foreign is not None and not self.server.draining:
+            stream = self.stream
+            sock = stream.transport_stream.socket if isinstance(stream, trio.SSLStream) else stream.socket
+            peer = address(sock.getpeername())
+            await self.server.foreign(self.stream, "" if peer is None else peer[0], data)
 
     async def _receive(self) -> bytes:
         """The next bytes, empty at the end. Raises: trio.BrokenResourceError, trio.ClosedResourceError."""
@@ -261,12 +282,15 @@ class ClientServer:
     Attributes:
       limits: read anew by every sweep, so that a reload changes them for open connections too.
       ended: set when `serve` is over.
+      foreign: serves connections that begin like the Redis protocol: stream, peer's address, first bytes. None = they
+        are closed.
     """
 
     app: ASGIWrapper
     hypercorn: HypercornConfig
     context: WorkerContext
     limits: LimitsConfig
+    foreign: Callable[[Stream, str, bytes], Awaitable[None]] | None = None
     draining: bool = False
     connections: set[Connection] = attrs.field(factory=set)
     ended: trio.Event = attrs.field(factory=trio.Event)
@@ -296,7 +320,7 @@ class ClientServer:
                     accepting.cancel_scope.cancel()
                 await self.context.terminated.set()
                 for connection in list(self.connections):
-                    if connection.idle_since is not None:
+                    if connection.idle_since is not None or connection.foreign:
                         connection.abort()
                 handlers.cancel_scope.deadline = trio.current_time() + self.limits.shutdown_grace_seconds
             outer.cancel_scope.cancel()
@@ -330,6 +354,12 @@ class ClientServer:
                     handlers.start_soon(connection.refuse, REQUEST_TIMEOUT)
                 elif connection.head_since is None and over(connection.idle_since, limits.keepalive_idle_seconds, now):
                     connection.abort()
+
+
+def is_refused(protocol: H11Protocol) -> bool:
+    """Hypercorn has refused a WebSocket's handshake, and would keep the connection for nobody."""
+    stream = protocol.stream
+    return isinstance(stream, WSStream) and stream.closed
 
 
 def over(since: float | None, limit_s: float, now: float) -> bool:
