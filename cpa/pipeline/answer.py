@@ -1,5 +1,6 @@
 """What an execution gives: a whole body, or a stream of wire frames with the provider's connection behind it."""
 
+from collections.abc import Callable
 from contextlib import suppress
 
 import attrs
@@ -7,6 +8,7 @@ import trio
 
 from cpa.credentials.model import Credential
 from cpa.errors import CpaError, RawHeaders, UpstreamError, UpstreamStatusError, UpstreamStreamError
+from cpa.formats.errors import WireError
 from cpa.formats.names import Format
 from cpa.formats.redaction import hide
 from cpa.formats.streams import StreamReader
@@ -48,6 +50,7 @@ class AnswerStream:
 
     Attributes:
       reader: knows the state of the provider's stream.
+      failure: what ended the stream after its first frames, None = nothing did.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class AnswerStream:
         credential: Credential,
         account: AttemptAccount | None,
         forced_model: str = "",
+        on_failure: Callable[[CpaError], None] | None = None,
     ) -> None:
         self._answer = answer
         self._chunks = answer.chunks()
@@ -74,12 +78,19 @@ class AnswerStream:
         self._forced_model = forced_model
         self._first = b""
         self._ended = False
+        self._on_failure = on_failure
         self.reader = reader
+        self.failure: CpaError | None = None
 
     def next_sequence(self) -> int:
         """`sequence_number` of the next event of a Responses stream; 0 elsewhere."""
         ours = None if self._stages is None else self._stages.next_sequence
         return self.reader.next_sequence() if ours is None else ours
+
+    def failure_frames(self, error: WireError) -> bytes:
+        """*error* as the client's last event, where that tells what the answer was so far; empty where it does not."""
+        frames = b"" if self._stages is None else self._stages.failure(error)
+        return force_model_events(frames, self._forced_model) if frames and self._forced_model else frames
 
     async def prefetch(self) -> None:
         """Have the first deliverable frames in hand. Raises: UpstreamError, when another attempt may still be made.
@@ -106,10 +117,15 @@ class AnswerStream:
         if self._first:
             first, self._first = self._first, b""
             return first
+        if self._account is not None:
+            self._account.delivered()  # whoever asks for more has taken what there was
         try:
             block = await self._advance()
-        except CpaError:
+        except CpaError as exc:
             self._exchange.advance(Event.FAIL)
+            self.failure = exc
+            if self._on_failure is not None:
+                self._on_failure(exc)
             raise
         if block:
             return block

@@ -3,7 +3,7 @@
 Async, but free of any event loop: it only awaits stages and the functions of embedders.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from inspect import isawaitable
 from time import perf_counter
 
@@ -33,7 +33,9 @@ from cpa.pipeline.steps.values import Side, StepContext
 from cpa.pipeline.trace import StepRecord, Trace
 from cpa.translation.context import Context
 from cpa.translation.counting import unwrap_count_request
-from cpa.translation.registry import translate_request
+from cpa.translation.fetching import fetches
+from cpa.translation.ir import IRRequest
+from cpa.translation.registry import read_request, write_request
 from cpa.types import Execution, Operation
 
 log = structlog.get_logger(__name__)
@@ -203,6 +205,7 @@ class RequestSteps:
     Attributes:
       hops: what translates natively, one after the other; empty where nothing does.
       rules: the payload rules that may concern the request, as far as can be told without its body.
+      fetch: puts media in the place of their addresses; None = they stay.
     """
 
     chain: Compiled
@@ -217,6 +220,7 @@ class RequestSteps:
     operation: Operation
     hops: tuple[Context, ...]
     rules: Callable[[], Chosen | None]
+    fetch: Callable[[IRRequest, Context], Awaitable[None]] | None = None
 
     async def run(self, pieces: Sequence[bytes]) -> tuple[bytes, ...]:
         """The body for the provider; as pieces, the very same ones if nothing has to be done.
@@ -288,7 +292,10 @@ class RequestSteps:
         if self.hops and self.operation is Operation.COUNT_TOKENS:
             whole = unwrap_count_request(self.source, whole)
         for hop in self.hops:
-            whole = translate_request(whole, hop)
+            request = read_request(whole, hop)
+            if self.fetch is not None and fetches(hop):
+                await self.fetch(request, hop)
+            whole = write_request(request, hop)
         if translators:
             made = await first_body(translators, self._call(whole), self.trace)
             if made is None and not same:

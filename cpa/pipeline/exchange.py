@@ -82,10 +82,13 @@ class ModelRequest:
       headers: all of the client's; ``query``: raw, without ``?``.
       path: route pattern for logs and plugins, e.g. ``/v1/chat/completions``.
       principal: the client's key after authentication, or empty.
+      peer: address of the client's socket; empty as below.
       trace_id: empty for executions that no HTTP request started.
       callers: plugins whose nested calls led here, outermost first.
       exit_format: protocol of the answer, where a plugin wants another one; None = the request's.
       extra_metadata: joins the metadata that plugins see, e.g. where a nested execution comes from.
+      pins: provider key to the id of the credential that is to be used as long as it is usable (proxy 4.1): who keeps a
+        session with a provider wants the same one each time.
     """
 
     format: Format
@@ -98,10 +101,12 @@ class ModelRequest:
     path: str = ""
     alt: str = ""
     principal: str = attrs.field(default="", repr=False)
+    peer: str = ""
     trace_id: TraceId = NO_TRACE
     callers: tuple[PluginId, ...] = ()
     exit_format: Format | None = None
     extra_metadata: Mapping[str, JsonValue] = attrs.field(factory=dict)
+    pins: Mapping[str, str] = attrs.field(factory=dict)
 
     @property
     def answer_format(self) -> Format:

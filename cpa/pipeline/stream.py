@@ -13,6 +13,7 @@ import attrs
 
 from cpa.errors import UpstreamStreamError
 from cpa.formats import headers as http
+from cpa.formats.errors import WireError
 from cpa.formats.headers import HeaderMap
 from cpa.formats.names import Format
 from cpa.formats.units import (
@@ -203,6 +204,10 @@ class ChunkStages:
     def next_sequence(self) -> int | None:
         """Number of the next event of a Responses stream that we write; None where the provider writes it."""
         return None if self._session is None else self._session.next_sequence
+
+    def failure(self, error: WireError) -> bytes:
+        """*error* as the last event of a stream that we write and that says at its end what it was; else empty."""
+        return b"" if self._session is None else self._session.failure(error)
 
     async def feed(self, block: bytes) -> bytes:
         """Frames for the client from the provider's whole events in *block*; empty when all were dropped.

@@ -6,6 +6,7 @@ from contextlib import suppress
 import attrs
 
 from cpa.errors import RequestError
+from cpa.formats.errors import WireError
 from cpa.formats.names import SAME_WIRE, Format, carries, translates
 from cpa.formats.thinking import Thinking, split_suffix
 from cpa.pipeline.chains import By, Translate
@@ -15,8 +16,10 @@ from cpa.translation.counting import estimate, unwrap_count_request
 from cpa.translation.ir import Err
 from cpa.translation.profile import ModelProfile, default_profile
 from cpa.translation.registry import StreamSession, spoke, translate_full
-from cpa.types import Candidate, Wire
+from cpa.translation.signatures import ENVELOPE_PREFIX
+from cpa.types import Candidate, MediaFetcher, Wire
 
+_ENVELOPE = ENVELOPE_PREFIX.encode()
 MAX_LOSS_HEADER_BYTES = 4096
 """Of ``X-CPA-Loss``; proxies in front of us cut off headers of 8 KB."""
 
@@ -33,12 +36,14 @@ class TranslationServices:
     Attributes:
       profile_of: what a candidate's model takes.
       signatures, responses: stores of one tenant, by the client's principal; None = none.
+      fetcher: gets media by address; None = addresses stay what they are.
     """
 
     settings: TranslationSettings = attrs.field(factory=TranslationSettings)
     profile_of: Callable[[Candidate, Format], ModelProfile] = plain_profile
     signatures: Callable[[str], Signatures | None] = lambda principal: None
     responses: Callable[[str], StoredResponses | None] = lambda principal: None
+    fetcher: MediaFetcher | None = None
 
 
 def request_context(
@@ -48,16 +53,24 @@ def request_context(
     services: TranslationServices,
     *,
     thinking: Thinking | None,
+    sealed: bool = False,
 ) -> Context | None:
     """What translates *request* for *candidate*; None where its bytes will do, or nothing but a plugin can.
 
     Args:
       thinking: what the model's name asks for. Native providers get it in the body, which is written anew then.
+      sealed: `has_envelope` of its body: another provider has answered before. No vendor takes our envelopes (2.10).
     """
-    asked_by_name = thinking is not None and wire.native and (request.format, wire.input) in SAME_WIRE
-    if not asked_by_name and not translates(request.format, wire.input):
+    rewritten = thinking is not None or sealed
+    at_home = rewritten and wire.native and (request.format, wire.input) in SAME_WIRE
+    if not at_home and not translates(request.format, wire.input):
         return None
     return attrs.evolve(_context(request, candidate, Format(wire.input), services), thinking=thinking)
+
+
+def has_envelope(body: bytes) -> bool:
+    """Whether *body* may hold what we gave a client to keep for another provider; cheap, may be wrong in saying yes."""
+    return body.find(_ENVELOPE) >= 0
 
 
 def answer_context(
@@ -90,6 +103,7 @@ def request_hops(
     *,
     step: Translate,
     thinking: Thinking | None,
+    sealed: bool = False,
 ) -> tuple[Context, ...]:
     """What translates *request* natively when a chain translates it as *step* says: one context for each translation.
 
@@ -99,7 +113,7 @@ def request_hops(
     if step.by is By.PLUGIN:
         return ()
     if step.via is None:
-        context = request_context(request, candidate, wire, services, thinking=thinking)
+        context = request_context(request, candidate, wire, services, thinking=thinking, sealed=sealed)
         return () if context is None else (context,)
     pairs = [(request.format, str(step.via)), (step.via, wire.input)]
     if not all(carries(client, provider) for client, provider in pairs):
@@ -179,6 +193,10 @@ class Relay:
     def next_sequence(self) -> int:
         """`sequence_number` of the next event of a Responses stream; 0 elsewhere."""
         return self._sessions[-1].next_sequence
+
+    def failure(self, error: WireError) -> bytes:
+        """*error* as the last event of the client's stream; empty where it needs nothing of what was said."""
+        return self._sessions[-1].failure(error)
 
     def feed(self, block: bytes) -> bytes:
         """Wire bytes for the client from *block*, whole events of the provider."""
