@@ -7,25 +7,43 @@ replaced whole or not at all, and neither file nor directory is for other users'
 import hashlib
 import os
 import re
-import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from secrets import token_hex
+from time import time_ns
 from typing import Final
 
 import attrs
 import msgspec
 
 from cpa.credentials.from_config import auth_index
-from cpa.errors import CredentialError
+from cpa.credentials.members import FileSettings, renamed, settings_of
+from cpa.credentials.writing import (
+    FILE_MODE,
+    MAX_FILE_BYTES,
+    CredentialFileError,
+    UnreadableFile,
+    locked,
+    read_regular,
+    write_atomically,
+)
 from cpa.types import JsonObject, JsonValue
 
+__all__ = [
+    "DIRECTORY_MODE",
+    "FILE_MODE",
+    "MAX_FILE_BYTES",
+    "CredentialFile",
+    "CredentialFileError",
+    "CredentialFiles",
+    "SkippedFile",
+    "check_name",
+    "check_weight",
+    "write_atomically",
+]
+
 DIRECTORY_MODE: Final = 0o700
-FILE_MODE: Final = 0o600
-MAX_FILE_BYTES: Final = 1 << 20
-"""A credential with certificates and a long list of models has some 20 KiB."""
 MAX_WEIGHT: Final = 1_000_000
 """As in the configuration file."""
 MAX_NAME_BYTES: Final = 255
@@ -33,17 +51,18 @@ MAX_NAME_BYTES: Final = 255
 UNKNOWN_PROVIDER: Final = "unknown"
 """Provider of a file that names none."""
 
+MAX_SKIPPED: Final = 1000
+"""Files that are named as left out; who has more has another problem."""
+SETTLED_NS: Final = 2_000_000_000
+"""A file that was written so shortly before it was read may be written again without its time changing: file systems
+count in steps of some milliseconds, network drives in whole seconds."""
+STALE_S: Final = 3600.0
+"""Age of scratch files of processes that were killed, after which they are removed."""
+
 _SUFFIX: Final = ".json"
+_SCRATCH = re.compile(r"\.[0-9a-f]{16}\.tmp")
 _BAD_NAME = re.compile(r"[/\\:\x00-\x1f\x7f]|[\ud800-\udfff]")
 """Separators, drives and streams of any system, and what no file name of ours should hold."""
-
-
-class CredentialFileError(CredentialError):
-    """A credential file cannot be read or written; the text is the contract's (plugin-abi Appendix B)."""
-
-    http_status = 400
-    code = "auth_file"
-    retryable = False
 
 
 @attrs.frozen(kw_only=True)
@@ -57,6 +76,7 @@ class CredentialFile:
       members: the whole object.
       raw: its text.
       digest: SHA-256 of that.
+      settings: what it asks of the proxy.
     """
 
     name: str
@@ -69,6 +89,7 @@ class CredentialFile:
     members: Mapping[str, JsonValue] = attrs.field(repr=False)
     raw: bytes = attrs.field(repr=False)
     digest: str = attrs.field(repr=False)
+    settings: FileSettings = attrs.field(factory=FileSettings, repr=False)
 
     @property
     def disabled(self) -> bool:
@@ -92,31 +113,51 @@ class CredentialFile:
         return number if abs(number) < 2**63 else 0
 
 
+@attrs.frozen(kw_only=True)
+class SkippedFile:
+    """A file in the directory that is no usable credential.
+
+    Attributes:
+      name: as it may be shown: what cannot be printed is escaped.
+      reason: ``expected …, got …``; never shows content.
+      broken: it exists, but holds no whole JSON object; what it said before may be all that is left of it.
+    """
+
+    name: str
+    path: Path
+    reason: str
+    broken: bool = False
+
+
 @attrs.frozen
 class _Seen:
     """A file's identity at the time of its reading: as long as it is the same, so is the content."""
 
-    inode: int
-    modified_ns: int
-    size_bytes: int
+    identity: tuple[int, int, int, int]
     file: CredentialFile
 
 
 class CredentialFiles:
-    """The files of one directory. Thread-safe: each method changes shared state in single assignments."""
+    """The files of one directory. Thread-safe: each method changes shared state in single assignments.
+
+    Attributes:
+      skipped: what the last `list` left out, by name; `MAX_SKIPPED` at most.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = Path(os.path.abspath(directory))
+        self.skipped: tuple[SkippedFile, ...] = ()
         self._seen: dict[Path, _Seen] = {}
         self._by_index: dict[str, Path] = {}
 
     def list(self) -> tuple[CredentialFile, ...]:
         """Every readable credential file, by lower-case name. A missing directory has none.
 
-        Files that hold no JSON object, or too much, are left out. Raises: CredentialFileError.
+        Files that hold no JSON object, or too much, are left out, see `skipped`. Raises: CredentialFileError.
         """
+        skipped: dict[str, SkippedFile] = {}
         try:
-            found = list(self._scan())
+            found = list(self._scan(skipped))
         except FileNotFoundError:
             found = []
         except OSError as exc:
@@ -126,32 +167,58 @@ class CredentialFiles:
         lost = {index: path for index, path in self._by_index.items() if path not in seen and path.exists()}
         self._by_index = lost | {item.file.index: item.file.path for item in found}
         self._seen = seen
+        self.skipped = tuple(skipped[name] for name in sorted(skipped)[:MAX_SKIPPED])
         return tuple(sorted((item.file for item in found), key=lambda file: (file.name.lower(), file.name)))
 
-    def _scan(self) -> Iterator[_Seen]:
+    def _scan(self, skipped: dict[str, SkippedFile]) -> Iterator[_Seen]:
+        def skip(name: str, reason: str, *, broken: bool = False) -> None:
+            shown = ascii(name)[1:-1] if _BAD_NAME.search(name) else name
+            skipped[name] = SkippedFile(name=shown, path=self.directory / name, reason=reason, broken=broken)
+
         with os.scandir(self.directory) as entries:
             for entry in entries:
-                if not entry.name.lower().endswith(_SUFFIX) or _BAD_NAME.search(entry.name):
+                if not entry.name.lower().endswith(_SUFFIX):
+                    if _SCRATCH.fullmatch(entry.name):
+                        _sweep(entry)
                     continue
-                # A file that is replaced or removed right now is a matter for the next look.
-                with suppress(OSError, ValueError, RecursionError):
-                    seen = self._look(Path(entry.path))
-                    if seen is not None:
-                        yield seen
+                if _BAD_NAME.search(entry.name):
+                    skip(entry.name, "expected a name without control characters and separators of any system")
+                    continue
+                try:
+                    if entry.is_dir():
+                        continue
+                    if entry.is_symlink() and not self._inside(entry.path):
+                        skip(entry.name, "expected a file of this folder, got a link that leads out of it")
+                        continue
+                    yield self._look(Path(entry.path))
+                except FileNotFoundError:
+                    continue  # replaced or removed right now: a matter for the next look
+                except OSError as exc:
+                    skip(entry.name, f"expected a readable file, got: {exc.strerror}", broken=True)
+                except UnreadableFile as exc:
+                    skip(entry.name, exc.message)
+                except CredentialFileError as exc:
+                    skip(entry.name, exc.message, broken=True)
 
-    def _look(self, path: Path) -> _Seen | None:
-        """The file at *path*, from memory if unchanged. Raises: OSError; ValueError for anything but JSON."""
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE_BYTES:
-            return None
+    def _inside(self, path: str) -> bool:
+        """Kubernetes mounts files as links within their folder; others lead to what nobody meant to be a credential."""
+        return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.directory))
+
+    def _look(self, path: Path) -> _Seen:
+        """The file at *path*, from memory if unchanged. Raises: OSError; CredentialFileError."""
         known = self._seen.get(path)
-        identity = (status.st_ino, status.st_mtime_ns, status.st_size)
-        if known is not None and (known.inode, known.modified_ns, known.size_bytes) == identity:
+        if known is not None and known.identity == _identity(path.stat()) and not _fresh(known):
             return known
-        raw = path.read_bytes()
-        value: JsonValue = msgspec.json.decode(raw)
-        if not isinstance(value, dict):
-            return None
+        raw, status = read_regular(path)
+        digest = hashlib.sha256(raw).hexdigest()
+        if known is not None and known.file.digest == digest:  # touched only, or just not old enough to be trusted
+            modified = _modified(status)
+            same = known.file if known.file.modified == modified else attrs.evolve(known.file, modified=modified)
+            return _Seen(_identity(status), same)
+        problem = _problem(raw)
+        if problem:
+            raise CredentialFileError(f"expected a JSON object, got: {problem}")
+        value: JsonObject = msgspec.json.decode(raw)
         kind = value.get("type")
         kind = kind.strip() if isinstance(kind, str) else ""
         provider = kind.lower() or UNKNOWN_PROVIDER
@@ -161,13 +228,14 @@ class CredentialFiles:
             index=auth_index(f"{provider}:{path}"),
             type=kind,
             provider=provider,
-            size_bytes=status.st_size,
-            modified=datetime.fromtimestamp(status.st_mtime, UTC),
+            size_bytes=len(raw),
+            modified=_modified(status),
             members=value,
             raw=raw,
-            digest=hashlib.sha256(raw).hexdigest(),
+            digest=digest,
+            settings=settings_of(renamed(value)),
         )
-        return _Seen(*identity, file)
+        return _Seen(_identity(status), file)
 
     def find(self, index: str) -> CredentialFile | None:
         """The file that goes by *index*. Raises: CredentialFileError."""
@@ -213,7 +281,8 @@ class CredentialFiles:
         path = self.directory / name
         try:
             self.directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
-            write_atomically(path, data)
+            with locked(self.directory):
+                write_atomically(path, data)
         except OSError as exc:
             raise CredentialFileError(f"failed to write auth file: {exc.strerror}", http_status=500) from exc
         return path
@@ -246,27 +315,27 @@ def check_weight(value: JsonValue) -> None:
         raise CredentialFileError(f"invalid auth weight: expected at most {MAX_WEIGHT}, got {number}")
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace *path* by a file with *data*, mode `FILE_MODE`, on disk when this returns. Raises: OSError."""
-    # In the same directory, or it could not be renamed; without the suffix, or it would be taken for a credential.
-    scratch = path.with_name(f".{token_hex(8)}.tmp")
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
+    """Content cannot change without one of these, unless within `SETTLED_NS`."""
+    return status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size
+
+
+def _fresh(seen: _Seen) -> bool:
+    return abs(time_ns() - seen.identity[1]) < SETTLED_NS
+
+
+def _modified(status: os.stat_result) -> datetime:
     try:
-        with open(descriptor, "wb") as file:
-            os.fchmod(descriptor, FILE_MODE)
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        os.replace(scratch, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(scratch)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+        return datetime.fromtimestamp(status.st_mtime, UTC)
+    except (ValueError, OverflowError, OSError):  # somebody set the time of a file to the year 100,000
+        return datetime.fromtimestamp(0, UTC)
+
+
+def _sweep(entry: os.DirEntry[str]) -> None:
+    """Remove a scratch file that nobody will rename any more."""
+    with suppress(OSError):
+        if time_ns() / 1e9 - entry.stat(follow_symlinks=False).st_mtime > STALE_S:
+            os.unlink(entry.path)
 
 
 def _problem(data: bytes) -> str:

@@ -59,6 +59,9 @@ def _from_key_entry(provider: str, entry: ProviderKeyEntry) -> Credential:
         headers=entry.headers,
         models=entry.models,
         excluded_models=entry.excluded_models,
+        disable_cooling=entry.disable_cooling,
+        request_retry=entry.request_retry,
+        error_rules=entry.request_scoped_errors,
         index=index,
     )
 
@@ -74,6 +77,9 @@ def _from_compat(entry: OpenAICompatibility) -> Iterator[Credential]:
         headers=entry.headers,
         models=entry.models,
         excluded_models=entry.excluded_models,
+        disable_cooling=entry.disable_cooling,
+        request_retry=entry.request_retry,
+        error_rules=entry.request_scoped_errors,
     )
     keys = [(key.api_key, key.weight, key.proxy_url) for key in entry.api_key_entries] or [("", 1, "")]
     for api_key, weight, proxy_url in keys:

@@ -27,10 +27,15 @@ class AccountsSnapshot:
     models: tuple[PluginModels, ...] = ()
     executors: Mapping[str, PluginId] = MappingProxyType({})
     infos: Mapping[tuple[str, str], ModelInfo] = MappingProxyType({})
+    _by_id: Mapping[str, Credential] = attrs.field(init=False, repr=False)
+
+    @_by_id.default
+    def _index(self) -> Mapping[str, Credential]:
+        return {found.id: found for found in self.credentials}
 
     def credential(self, credential_id: str) -> Credential | None:
         """The credential of that id."""
-        return next((found for found in self.credentials if found.id == credential_id), None)
+        return self._by_id.get(credential_id)
 
     def info(self, provider: str, model: str) -> ModelInfo | None:
         """What a plugin said of *model*, by the name that its provider knows."""
@@ -50,11 +55,13 @@ class AccountState:
     """How a credential is.
 
     Attributes:
-      status: ``active``, ``disabled`` or ``error``.
+      status: ``active``, ``disabled``, ``refreshing`` or ``error``.
+      unavailable: whoever issued it has withdrawn it; it is not refreshed any more until it changes.
       last_refresh, next_retry_after: with zone; None = never, not at all.
     """
 
     status: str
     message: str = ""
+    unavailable: bool = False
     last_refresh: datetime | None = None
     next_retry_after: datetime | None = None

@@ -6,11 +6,12 @@ as they are there, again when all that is missing has come. A plugin that hangs 
 `PATIENCE_S`: the picture without it is put in force, and completed later. Putting in force is one assignment and
 `on_change`.
 
-Only while some plugin has to do with credentials or models is the folder read and watched.
+Every file is offered to plugins first. What no plugin wants is a credential if its type is one that the proxy serves
+by itself (`account_folder.py`) or that a plugin executes.
 """
 
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from datetime import datetime
 from functools import partial
 from hashlib import sha256
@@ -22,13 +23,13 @@ import attrs
 import trio
 
 from cpa.abi import wire
-from cpa.abi.errors import PluginError
-from cpa.abi.wire import ModelInfo
 from cpa.config.schema import Config
-from cpa.config.watch import watch_files
-from cpa.credentials.files import DIRECTORY_MODE, CredentialFile, CredentialFileError, CredentialFiles
+from cpa.credentials.files import CredentialFile, CredentialFileError
 from cpa.credentials.model import Credential
-from cpa.host.account_calls import PRESENTED_AS, OwnModels, Parsed, ask_own, ask_refresh, ask_static, parse
+from cpa.host.account_calls import OwnModels, Parsed, ask_own, ask_static, parse
+from cpa.host.account_folder import FolderEntry, WatchedFolder
+from cpa.host.account_order import by_path, concerned, identity, infos_of, parsers, tell_changes
+from cpa.host.account_renewal import Renewal, TokenIssue, changed_since, no_tokens, same_token
 from cpa.host.account_snapshot import AccountsSnapshot, AccountState
 from cpa.host.auth_data import credential_of_file, host_summary, save_refreshed
 from cpa.host.plugin import LivePlugin
@@ -52,9 +53,10 @@ log = get_logger()
 
 PATIENCE_S: Final = 1.0
 """How long a plugin that does not answer keeps the answers of others from being put in force."""
+TAKE_OVER_S: Final = 5.0
+"""How long the new content of a file may take to be in force."""
 SYNC_WAIT_S: Final = 10.0
 """How long those wait who want everything to be in force, such as the start of the server."""
-_SUFFIX: Final = ".json"
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -70,6 +72,7 @@ class Accounts:
     _config: Callable[[], Config]
     _native: Callable[[Config, Sequence[Credential]], Native]
     _on_change: Callable[[], None]
+    _issue: TokenIssue
     _clock: Callable[[], datetime]
     _nursery: trio.Nursery
 
@@ -77,6 +80,7 @@ class Accounts:
     _questions: Questions = attrs.field(init=False)
     _refresher: Refresher = attrs.field(init=False)
     _wake: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _replaced: trio.Event = attrs.field(factory=trio.Event, init=False)
     _asked: int = attrs.field(default=0, init=False)
     _settled: int = attrs.field(default=0, init=False)
     _progress: trio.Event = attrs.field(factory=trio.Event, init=False)
@@ -84,9 +88,8 @@ class Accounts:
 
     _host: wire.HostSummary = attrs.field(factory=wire.HostSummary, init=False)
     _host_version: int = attrs.field(default=0, init=False)
-    _files: CredentialFiles | None = attrs.field(default=None, init=False)
-    _watching: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
-    _listed: tuple[CredentialFile, ...] = attrs.field(default=(), init=False)
+    _folder: WatchedFolder = attrs.field(init=False)
+    _renewal: Renewal = attrs.field(init=False)
 
     _built_in: dict[tuple[Path, str], Credential] = attrs.field(factory=dict, init=False)
     _bases: dict[str, Credential] = attrs.field(factory=dict, init=False)  # by id: as read, before refreshes
@@ -95,6 +98,15 @@ class Accounts:
 
     def __attrs_post_init__(self) -> None:
         self._questions = Questions(self._nursery, on_idle=self._look_again)
+        self._folder = WatchedFolder(nursery=self._nursery, on_change=self.changed)
+        self._renewal = Renewal(
+            plugins=self._plugins,
+            scopes=self._scopes,
+            host=lambda: self._host,
+            entry=lambda credential: self._folder.entry(credential.path),
+            issue=self._issue,
+            clock=self._clock,
+        )
         self._refresher = Refresher(
             nursery=self._nursery,
             credentials=self._refreshable,
@@ -124,29 +136,59 @@ class Accounts:
                 await self._progress.wait()
         return self._settled >= target
 
+    async def refresh(self, credential: Credential) -> Credential | None:
+        """See `cpa.types.Refresher`."""
+        present = self.snapshot.credential(credential.id)
+        if present is None or present.disabled or not self._renewal.possible(present):
+            await trio.lowlevel.checkpoint()
+            return None
+        if not same_token(present, credential):
+            await trio.lowlevel.checkpoint()
+            return present
+        if not await self._refresher.refresh_now(present):
+            return None
+        renewed = self.snapshot.credential(credential.id)
+        return None if renewed is None or renewed is present or renewed.disabled else renewed
+
     async def refresh_now(self, credential_id: str) -> bool:
         """Have a plugin renew a credential that a provider refused; many at once share one attempt.
 
         Returns: whether it was renewed, now or a moment ago; the new one is in `snapshot` then. False for those that
-          no plugin can renew. Cancellation: what was begun goes on.
+          nobody can renew. Cancellation: what was begun goes on.
         """
         credential = self.snapshot.credential(credential_id)
-        if credential is None or credential.disabled or self._refreshing_plugin(credential) is None:
+        if credential is None or credential.disabled or not self._renewal.possible(credential):
             await trio.lowlevel.checkpoint()
             return False
         return await self._refresher.refresh_now(credential)
 
     def state(self, credential: Credential) -> AccountState:
-        """How *credential* is."""
-        last, again, problem = self._refresher.last(credential.id)
+        """How *credential* is, as far as its refreshes say."""
+        known = self._refresher.state(credential.id)
+        status = "error" if known.problem else "refreshing" if known.running else "active"
         if credential.disabled:
-            return AccountState(status="disabled", last_refresh=last)
+            return AccountState(status="disabled", last_refresh=known.succeeded)
         return AccountState(
-            status="error" if problem else "active",
-            message=problem,
-            last_refresh=last,
-            next_retry_after=again if problem else None,
+            status=status,
+            message=known.problem,
+            unavailable=known.stopped,
+            last_refresh=known.succeeded,
+            next_retry_after=known.again if known.problem else None,
         )
+
+    def file_of(self, credential: Credential) -> CredentialFile | None:
+        """The file that *credential* was read from, as it was read last."""
+        entry = self._folder.entry(credential.path)
+        return entry.file if entry is not None else None
+
+    @property
+    def listed(self) -> tuple[CredentialFile, ...]:
+        """Every file of the folder that holds a JSON object, used or not, by lower-case name."""
+        return tuple(entry.file for entry in self._folder.seen.entries)
+
+    def close(self) -> None:
+        """Give back what is held of the folder; the tasks are ending."""
+        self._renewal.close()
 
     # ---- the task ----
 
@@ -183,37 +225,7 @@ class Accounts:
         summary = host_summary(config)
         if summary != self._host:
             self._host, self._host_version = summary, self._host_version + 1
-        wanted = CredentialFiles(config.auth_dir) if any(map(concerned, self._plugins())) else None
-        if wanted is None or self._files is None or wanted.directory != self._files.directory:
-            await self._move_to(wanted)
-        if self._files is None:
-            return
-        try:
-            self._listed = await trio.to_thread.run_sync(self._files.list, abandon_on_cancel=True)
-        except CredentialFileError as exc:
-            log.error("credential folder cannot be read", directory=str(self._files.directory), reason=exc.message)
-
-    async def _move_to(self, files: CredentialFiles | None) -> None:
-        self._watching.cancel()
-        self._files, self._listed = files, ()
-        if files is None:
-            return
-        directory = files.directory
-        try:
-            await trio.to_thread.run_sync(partial(directory.mkdir, mode=DIRECTORY_MODE, parents=True, exist_ok=True))
-        except OSError as exc:
-            log.warning("credential folder cannot be made", directory=str(directory), reason=exc.strerror)
-        # Watched before it is read: what changes in between is seen.
-        self._watching = trio.CancelScope()
-        await self._nursery.start(self._watch, directory, self._watching, name="accounts:watch")
-
-    async def _watch(self, directory: Path, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
-        async def seen() -> None:
-            await trio.lowlevel.checkpoint()
-            self.changed()
-
-        with scope:
-            await watch_files(directory, suffix=_SUFFIX, on_change=seen, task_status=task_status)
+        await self._folder.look(config.auth_dir)
 
     # ---- one round ----
 
@@ -227,24 +239,25 @@ class Accounts:
 
     def _assemble(self, told: set[Hashable]) -> AccountsSnapshot:
         plugins = tuple(plugin for plugin in self._plugins() if concerned(plugin))
-        if not plugins:
-            return AccountsSnapshot()
         statics = [(plugin, self._static(plugin)) for plugin in plugins]
         read: list[Credential] = []
-        rest: list[CredentialFile] = []
-        for file in self._listed:
-            parsed = self._parsed(plugins, file)
+        rest: list[FolderEntry] = []
+        for entry in self._folder.seen.entries:
+            parsed = self._parsed(plugins, entry.file)
             if parsed is None:
-                rest.append(file)
+                rest.append(entry)
             else:
                 read.extend(parsed)
-        native = self._native(self._config(), read)
+        read.extend(entry.credential for entry in rest if entry.credential is not None)
+        # Without plugins nobody claims anything, and no id can be that of another credential.
+        native = self._native(self._config(), read) if plugins else Native()
         claimed = claims(statics, native)
         read.extend(self._of_rest(rest, claimed.executors, told))
-        self._bases = dict(self._unique(sorted(read, key=_by_path), native.credential_ids, told))
-        self._refreshed = {base: new for base, new in self._refreshed.items() if self._bases.get(base.id) is base}
+        self._bases = dict(self._unique(sorted(read, key=by_path), native.credential_ids, told))
+        known = self._renewal.known_tokens(rest) | self._refreshed
+        self._refreshed = {base: new for base, new in known.items() if self._bases.get(base.id) is base}
         own = [self._own(statics, self._refreshed.get(base, base)) for base in self._bases.values()]
-        infos = {(group.provider, info.id): info for group, info in _infos(claimed.models, statics)}
+        infos = {(group.provider, info.id): info for group, info in infos_of(claimed.models, statics)}
         models = list(claimed.models)
         for plugin, answer in own:
             if plugin is not None and answer.infos is not None:
@@ -294,11 +307,17 @@ class Accounts:
         return ("parse", identity(plugin), path, digest, self._host_version), ("parse", plugin.id, path)
 
     def _of_rest(
-        self, files: Iterable[CredentialFile], executors: Mapping[str, PluginId], told: set[Hashable]
+        self, entries: Iterable[FolderEntry], executors: Mapping[str, PluginId], told: set[Hashable]
     ) -> Iterator[Credential]:
-        """Credentials of files that no plugin parses but whose provider one executes."""
+        """Credentials of files that neither plugins nor the proxy itself parse but whose provider a plugin executes."""
         known, self._built_in = self._built_in, {}
-        for file in files:
+        for entry in entries:
+            file = entry.file
+            if entry.credential is not None:
+                continue
+            if entry.why_not:
+                self._warn_once(told, ("bad", file.path, file.digest), file=file.name, reason=entry.why_not)
+                continue
             if file.provider not in executors or not file.type:
                 self._tell_once(told, ("unused", file.path, file.digest), file=file.name, type=file.type)
                 continue
@@ -307,7 +326,7 @@ class Accounts:
                 try:
                     credential = credential_of_file(file)
                 except CredentialFileError as exc:
-                    self._tell_once(told, ("bad", file.path, file.digest), file=file.name, reason=exc.message)
+                    self._warn_once(told, ("bad", file.path, file.digest), file=file.name, reason=exc.message)
                     continue
             self._built_in[file.path, file.digest] = credential
             yield credential
@@ -322,6 +341,11 @@ class Accounts:
             else:
                 seen.add(credential.id)
                 yield credential.id, credential
+
+    def _warn_once(self, told: set[Hashable], key: Hashable, **fields: object) -> None:
+        if key not in told and key not in self._told:
+            log.warning("credential file is not used", **fields)
+        self._told.add(key)
 
     def _tell_once(self, told: set[Hashable], key: Hashable, **fields: object) -> None:
         if key not in told and key not in self._told:
@@ -353,41 +377,47 @@ class Accounts:
 
     def _put_in_force(self, snapshot: AccountsSnapshot) -> None:
         if not snapshot.same(self.snapshot):
+            tell_changes(self.snapshot, snapshot)
             self.snapshot = snapshot
+            self._replaced.set()
+            self._replaced = trio.Event()
             self._on_change()
             self._refresher.wake()
 
     # ---- refreshing ----
 
-    def _refreshing_plugin(self, credential: Credential) -> LivePlugin | None:
-        for plugin in self._plugins():
-            if plugin.capabilities.auth_provider and plugin.identifiers.auth.lower() == credential.provider:
-                return plugin
-        return None
-
     def _refreshable(self) -> Sequence[Credential]:
-        return [found for found in self.snapshot.credentials if self._refreshing_plugin(found) is not None]
+        return [found for found in self.snapshot.credentials if self._renewal.possible(found)]
 
     def _read_at(self, credential: Credential) -> datetime:
-        file = self._file_of(credential)
+        file = self.file_of(credential)
         return file.modified if file is not None else self._clock()
-
-    def _file_of(self, credential: Credential) -> CredentialFile | None:
-        return next((file for file in self._listed if str(file.path) == credential.path), None)
 
     async def _refresh(self, old: Credential) -> datetime | None:
         """See `Refresher`."""
-        plugin = self._refreshing_plugin(old)
-        if plugin is None:
-            raise PluginError(f"no plugin refreshes credentials of {old.provider}", plugin_id="")
-        file = self._file_of(old)
-        result = await ask_refresh(plugin, self._scopes, old, self._host)
-        self._replace(old, result.credential)
-        if file is not None and not old.virtual:
+        file = self._renewal.kept_in(old)
+        async with self._renewal.alone(file):
+            if file is not None and await changed_since(file):
+                await self._take_over(old)
+                return None
+            return await self._refresh_alone(old)
+
+    async def _take_over(self, old: Credential) -> None:
+        """Another process has renewed *old*, or somebody edited it: what the file says now counts."""
+        log.info("credential was changed meanwhile", auth_id=old.id, provider=old.provider)
+        self.changed()
+        with trio.move_on_after(TAKE_OVER_S):
+            while self.snapshot.credential(old.id) is old:
+                await self._replaced.wait()
+
+    async def _refresh_alone(self, old: Credential) -> datetime | None:
+        renewed = await self._renewal.renew(old)
+        self._replace(old, renewed.result.credential)
+        if renewed.keeper is not None and renewed.file is not None:
             # What was issued is lost if it is not kept now: the old tokens may be void.
             with trio.CancelScope(shield=True):
-                await self._keep(plugin, file, old, result.credential)
-        return result.wanted
+                await self._keep(renewed.keeper, renewed.file, old, renewed.result.credential)
+        return renewed.result.wanted
 
     def _replace(self, old: Credential, new: Credential) -> None:
         """Put *new* in the place of *old* at once, unless something else stands there already."""
@@ -415,45 +445,6 @@ class Accounts:
         self.changed()
 
 
-def concerned(plugin: LivePlugin) -> bool:
-    """Whether *plugin* has to do with credentials, models or providers."""
-    can = plugin.capabilities
-    return can.auth_provider or can.model_provider or can.model_registrar or can.executor
-
-
-def identity(plugin: LivePlugin) -> LivePlugin:
-    """Stands for the copy and the settings of *plugin*, whatever its place among others."""
-    return attrs.evolve(plugin, priority=0)
-
-
-def parsers(plugins: Iterable[LivePlugin], file: CredentialFile) -> Iterator[LivePlugin]:
-    """Who to ask about *file*: the owner of its type; all in turn if it has none (4.3.1)."""
-    wanted = PRESENTED_AS.get(file.provider, file.provider) if file.type else ""
-    for plugin in plugins:
-        key = plugin.identifiers.auth.lower()
-        if plugin.capabilities.auth_provider and key and wanted in ("", key):
-            yield plugin
-            if wanted:
-                return
-
-
-def _by_path(credential: Credential) -> tuple[str, str]:
-    name = Path(credential.path).name
-    return name.lower(), name
-
-
-def _infos(
-    groups: Iterable[PluginModels], statics: Iterable[tuple[LivePlugin, StaticModels]]
-) -> Iterator[tuple[PluginModels, ModelInfo]]:
-    """The models of *groups* as their plugins described them; of a provider's equal names the first counts, last."""
-    by_plugin = {plugin.id: static.infos for plugin, static in statics}
-    for group in reversed(list(groups)):
-        names = {card.id for card in group.cards}
-        for info in by_plugin[group.plugin_id]:
-            if info.id in names:
-                yield group, info
-
-
 @asynccontextmanager
 async def open_accounts(
     *,
@@ -462,6 +453,7 @@ async def open_accounts(
     config: Callable[[], Config],
     native: Callable[[Config, Sequence[Credential]], Native],
     on_change: Callable[[], None],
+    issue: TokenIssue = no_tokens,
     clock: Callable[[], datetime] = utc_now,
 ) -> AsyncIterator[Accounts]:
     """The accounts while the block runs; call `Accounts.changed` or `synchronise` when something may have changed.
@@ -471,23 +463,27 @@ async def open_accounts(
       config: what is in force.
       native: what needs no plugin, given the credentials that plugins read from files.
       on_change: called, synchronously, after each change of `Accounts.snapshot`; must not block or raise.
+      issue: gets tokens for service accounts.
       clock: wall clock with zone.
 
     Ownership: calls in progress, refreshes and the watch of the folder end with the block; a refreshed credential that
       has just come is kept first. What the block raises arrives in a group.
     """
-    async with trio.open_nursery() as nursery:
-        accounts = Accounts(
-            plugins=plugins,
-            scopes=scopes,
-            config=config,
-            native=native,
-            on_change=on_change,
-            clock=clock,
-            nursery=nursery,
-        )
-        nursery.start_soon(accounts.run, name="accounts")
-        try:
-            yield accounts
-        finally:
-            nursery.cancel_scope.cancel()
+    with ExitStack() as last:
+        async with trio.open_nursery() as nursery:
+            accounts = Accounts(
+                plugins=plugins,
+                scopes=scopes,
+                config=config,
+                native=native,
+                on_change=on_change,
+                issue=issue,
+                clock=clock,
+                nursery=nursery,
+            )
+            last.callback(accounts.close)  # behind the last refresh
+            nursery.start_soon(accounts.run, name="accounts")
+            try:
+                yield accounts
+            finally:
+                nursery.cancel_scope.cancel()

@@ -25,10 +25,13 @@ from cpa.credentials.files import (
     CredentialFileError,
     CredentialFiles,
     check_name,
-    write_atomically,
 )
 from cpa.credentials.from_config import auth_index
-from cpa.credentials.model import FROM_FILE, Credential
+from cpa.credentials.members import FileSettings, renamed, settings_of
+from cpa.credentials.model import FROM_FILE, OAUTH, Credential
+from cpa.credentials.native import NativeParts
+from cpa.credentials.refresh_times import EARLIEST
+from cpa.credentials.writing import UnfinishedText, read_regular, rewrite
 from cpa.formats.json import JsonError, decode
 from cpa.formats.redaction import is_secret_header_name
 from cpa.types import JsonObject, JsonValue
@@ -59,6 +62,9 @@ _NOT_FOR_NAMES = re.compile(r"[^A-Za-z0-9._@+-]+")
 _PLAIN = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]+")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
 _HEADER_ATTRIBUTE: Final = "header:"
+
+KEYS_OF_NATIVE: Final = frozenset({"api_key", "api-key", "service_account", "access_token", "refresh_token", "token"})
+"""Members of files that need no plugin which are not in a credential's metadata."""
 
 
 def host_summary(config: Config) -> wire.HostSummary:
@@ -176,25 +182,30 @@ def merged_refresh(
 def save_refreshed(path: Path, *, before: Mapping[str, JsonValue], old: bytes, new: bytes) -> bytes:
     """Keep in the file at *path* what a refresh changed, see `merged_refresh`. Blocking.
 
+    Edits that somebody makes at the same time stay: see `cpa.credentials.writing`.
+
     Args:
       before: the file's object when the credential was read.
       old, new: the credential's storage before and after.
 
     Returns: the file's content now. Raises: CredentialFileError when it is gone or cannot be read or written.
     """
-    try:
-        data = path.read_bytes()
-        now = decode(data)
+    known, renewed = _object(old), _object(new)
+
+    def change(data: bytes) -> bytes:
+        try:
+            now = decode(data)
+        except JsonError as exc:
+            raise UnfinishedText(f"failed to write auth file: {exc}", http_status=500) from exc
         if not isinstance(now, dict):
             raise CredentialFileError("invalid auth file: expected a JSON object")
-        merged = merged_refresh(now, before=before, old=_object(old), new=_object(new))
-        content = encode_members(merged)
-        if content == encode_members(now):
-            return data
-        write_atomically(path, content)
-    except (OSError, JsonError) as exc:
-        raise CredentialFileError(f"failed to write auth file: {exc}", http_status=500) from exc
-    return content
+        content = encode_members(merged_refresh(now, before=before, old=known, new=renewed))
+        return data if content == encode_members(now) else content
+
+    try:
+        return rewrite(path, change)
+    except OSError as exc:
+        raise CredentialFileError(f"failed to write auth file: {exc.strerror}", http_status=500) from exc
 
 
 def _object(text: bytes) -> JsonObject:
@@ -205,9 +216,9 @@ def _object(text: bytes) -> JsonObject:
 def holds(path: Path, content: bytes) -> bool:
     """Whether the file at *path* says the same as *content*, which `encode_members` made. Blocking."""
     try:
-        present = decode(path.read_bytes())
+        present = decode(read_regular(path)[0])
         return isinstance(present, dict) and encode_any(present) == content
-    except (OSError, JsonError, RecursionError):
+    except (OSError, CredentialFileError, JsonError, RecursionError):
         return False
 
 
@@ -259,15 +270,35 @@ def credential_of(data: wire.AuthData, origin: Origin, *, virtual: bool = False)
     return _credential(data, members, provider, place, virtual=virtual)
 
 
-def credential_of_file(file: CredentialFile) -> Credential:
-    """The credential of a file that no plugin parses: provider = type, metadata = its object.
+def credential_of_file(file: CredentialFile, parts: NativeParts | None = None) -> Credential:
+    """The credential of a file that no plugin parses: metadata = its object.
 
-    Raises: CredentialFileError for a file without type.
+    Args:
+      parts: what the proxy makes of it by itself; None = a plugin executes the provider that its type names.
+
+    Raises: CredentialFileError for a file without type, or with settings that cannot be understood.
     """
     origin = Origin.of(file)
-    provider = provider_of(wire.AuthData(), origin.provider)
+    provider = provider_of(wire.AuthData(), parts.provider if parts is not None else origin.provider)
     members: JsonObject = {**file.members, "type": provider}
-    return _credential(wire.AuthData(metadata=members), members, provider, origin, virtual=False)
+    if parts is None:
+        data = wire.AuthData(metadata=members)
+        return _credential(data, members, provider, origin, virtual=False, settings=file.settings)
+    if file.settings.unusable:
+        raise CredentialFileError("; ".join(map(str, file.settings.problems)))
+    # Nobody needs the secrets of such a file but the executor.
+    shown = {name: value for name, value in members.items() if name not in KEYS_OF_NATIVE}
+    found = _credential(wire.AuthData(metadata=shown), members, provider, origin, virtual=False, settings=file.settings)
+    return attrs.evolve(
+        found,
+        api_key="" if parts.service_account is not None else file.settings.api_key,
+        base_url=file.settings.base_url,
+        kind=parts.kind,
+        models=file.settings.models,
+        project=parts.project,
+        location=parts.location,
+        next_refresh_after=EARLIEST if parts.service_account is not None else None,
+    )
 
 
 def updated(old: Credential, data: wire.AuthData, *, merge: bool) -> Credential:
@@ -312,26 +343,38 @@ def _credential(
     origin: Origin,
     *,
     virtual: bool,
+    settings: FileSettings | None = None,
 ) -> Credential:
+    """*settings*: of *members*, where they were read already. Raises: CredentialFileError when they limit the
+    credential's use in a way that cannot be understood."""
+    settings = settings or settings_of(renamed(members))
+    _refuse_unclear(settings)
     attributes = data.attributes | (origin.attributes() if origin.path else {})
-    disabled = origin.disabled or data.disabled or members.get("disabled") is True
-    label = _text(data.label) or _member(members, "label") or _member(members, "email") or provider
+    proxy_url = _text(data.proxy_url)
+    if data.proxy_url.strip() and not proxy_url:
+        raise CredentialFileError("invalid proxy_url")
     return Credential(
         id=origin.id,
         provider=provider,
-        label=label,
+        label=_text(data.label) or settings.label or provider,
         # Native executors that serve a plugin's provider use what upstream's use.
         api_key=_text(attributes.get("api_key", "")) or _member(members, "access_token"),
         base_url=_text(attributes.get("base_url", "")).rstrip("/"),
-        prefix=prefix_of(data.prefix or _member(members, "prefix")),
-        proxy_url=_text(data.proxy_url) or _member(members, "proxy_url"),
-        priority=_integer(attributes.get("priority") or members.get("priority"), default=0),
-        weight=max(0, min(_integer(attributes.get("weight") or members.get("weight"), default=1), MAX_WEIGHT)),
-        headers=dict(_headers(members, attributes)),
-        excluded_models=tuple(_excluded(members, attributes)),
-        disabled=disabled,
+        prefix=prefix_of(data.prefix) or settings.prefix,
+        proxy_url=proxy_url or settings.proxy_url,
+        priority=_integer(attributes.get("priority"), default=settings.priority),
+        weight=max(0, min(_integer(attributes.get("weight"), default=settings.weight), MAX_WEIGHT)),
+        headers={**settings.headers, **dict(_headers(attributes))},
+        excluded_models=tuple(dict.fromkeys((*settings.excluded_models, *_excluded(attributes)))),
+        aliases=settings.aliases,
+        disable_cooling=settings.disable_cooling,
+        request_retry=settings.request_retry,
+        error_rules=settings.error_rules,
+        disabled=origin.disabled or data.disabled or settings.disabled,
         index=origin.index,
         source=FROM_FILE,
+        kind=OAUTH,
+        note=settings.note,
         path=origin.path,
         virtual=virtual,
         storage_json=encode_members(members),
@@ -340,6 +383,13 @@ def _credential(
         next_refresh_after=None if data.next_refresh_after == ZERO_TIME else data.next_refresh_after,
         hidden=tuple(secrets_in(members)) + tuple(secrets_in(dict(attributes))),
     )
+
+
+def _refuse_unclear(settings: FileSettings) -> None:
+    """Raises: CredentialFileError. What else is wrong with a plugin's file is the plugin's affair."""
+    unclear = [problem for problem in settings.problems if problem.member in ("disabled", "proxy_url")]
+    if unclear:
+        raise CredentialFileError("; ".join(map(str, unclear)))
 
 
 def secrets_in(value: "JsonValue | Mapping[str, str]", *, secret: bool = False, depth: int = 0) -> Iterator[str]:
@@ -391,25 +441,16 @@ def _integer(value: Any, *, default: int) -> int:
     return value if abs(value) < 2**63 else default
 
 
-def _headers(members: Mapping[str, JsonValue], attributes: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Extra headers for providers, as far as they are headers."""
-    given = members.get("headers")
-    found: dict[str, Any] = dict(given) if isinstance(given, dict) else {}
-    for name, value in attributes.items():
-        if name.startswith(_HEADER_ATTRIBUTE):
-            found[name.removeprefix(_HEADER_ATTRIBUTE)] = value
-    for name, value in found.items():
-        if isinstance(value, str) and _HEADER_NAME.fullmatch(name) and (_text(value) or not value.strip()):
+def _headers(attributes: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Extra headers for providers that a plugin asks for, as far as they are headers."""
+    for attribute, value in attributes.items():
+        name = attribute.removeprefix(_HEADER_ATTRIBUTE)
+        if name != attribute and _HEADER_NAME.fullmatch(name) and (_text(value) or not value.strip()):
             yield name, value.strip()
 
 
-def _excluded(members: Mapping[str, JsonValue], attributes: Mapping[str, str]) -> Iterator[str]:
-    """Patterns of models that this credential does not offer, lower case."""
-    given = members.get("excluded_models")
-    patterns: list[Any] = [
-        *(given if isinstance(given, list) else ()),
-        *attributes.get("excluded_models", "").split(","),
-    ]
-    for pattern in patterns:
-        if isinstance(pattern, str) and pattern.strip() and sensible(pattern.strip()):
+def _excluded(attributes: Mapping[str, str]) -> Iterator[str]:
+    """Patterns of models that a plugin takes out, lower case."""
+    for pattern in attributes.get("excluded_models", "").split(","):
+        if pattern.strip() and sensible(pattern.strip()):
             yield pattern.strip().lower()

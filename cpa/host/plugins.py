@@ -29,6 +29,7 @@ from cpa.pipeline.runner import Services
 from cpa.pipeline.stage import Registration
 from cpa.types import Candidate, PluginId
 from cpa.upstream.client import UpstreamClients
+from cpa.upstream.tokens import TokenIssuers
 from cpa.usage.collector import Sink
 
 
@@ -197,7 +198,12 @@ async def open_plugin_host(
             manager, scopes=services.scopes, config=lambda: config().plugins, reserved=reserved_route
         ) as management,
         open_accounts(
-            plugins=manager.snapshot, scopes=services.scopes, config=config, native=native, on_change=on_change
+            plugins=manager.snapshot,
+            scopes=services.scopes,
+            config=config,
+            native=native,
+            on_change=on_change,
+            issue=TokenIssuers(clients=clients, config=config).issue,
         ) as accounts,
     ):
         services.attach(accounts)

@@ -147,6 +147,7 @@ def nested(ask: HostModelRequest, caller: Caller, context: InboundContext) -> Mo
         path=context.path,
         alt=ask.alt,
         principal=context.principal,
+        peer="" if context.execution is None else context.execution.peer,
         trace_id=context.trace_id,
         callers=(*context.callers, caller.plugin_id),
         exit_format=leaving,

@@ -17,16 +17,11 @@ from typing import Final
 import attrs
 
 from cpa.config.schema import ModelEntry, OAuthModelAlias
-from cpa.credentials.model import FROM_FILE, Credential
-from cpa.formats.json import JsonError, decode, decode_members
+from cpa.credentials.model import OAUTH, Credential
 from cpa.formats.models import ModelCard
 from cpa.formats.thinking import Thinking, split_suffix
-from cpa.types import JsonValue
 
 NO_ALIASES: Final[Mapping[str, Sequence[OAuthModelAlias]]] = MappingProxyType({})
-MAX_FILE_ALIASES: Final = 1000
-"""Of one file. Plugins write files, too."""
-_MEMBER: Final = "model_aliases"
 
 
 @attrs.frozen(kw_only=True)
@@ -93,11 +88,11 @@ def entry_of(credential: Credential, model: str) -> ModelEntry | None:
 def aliases_of(
     credential: Credential, by_channel: Mapping[str, Sequence[OAuthModelAlias]]
 ) -> tuple[OAuthModelAlias, ...]:
-    """The aliases that hold for *credential*: none for configured keys, which have aliases of their own; the file's
-    first, and those of its channel for whatever models and aliases the file does not mention."""
-    if credential.source != FROM_FILE:
-        return ()
-    own = file_aliases(credential.storage_json)
+    """The aliases that hold for *credential*: those of its file, then, unless it is a key, those of its channel for
+    whatever models and aliases the file does not mention."""
+    own = credential.aliases
+    if credential.kind != OAUTH:
+        return own
     names = {entry.name.casefold() for entry in own}
     taken = {entry.alias.casefold() for entry in own}
     shared = (
@@ -106,32 +101,6 @@ def aliases_of(
         if entry.name.casefold() not in names and entry.alias.casefold() not in taken
     )
     return (*own, *shared)
-
-
-def file_aliases(storage_json: bytes) -> tuple[OAuthModelAlias, ...]:
-    """``model_aliases`` of a credential's file; what makes no sense in it is left out, as is an alias given twice."""
-    try:
-        raw = decode_members(storage_json).get(_MEMBER) if storage_json else None
-        items = None if raw is None else decode(bytes(raw))
-    except JsonError:
-        return ()
-    found: dict[str, OAuthModelAlias] = {}
-    for item in items[:MAX_FILE_ALIASES] if isinstance(items, list) else ():
-        if isinstance(item, dict) and (name := _text(item, "name")) and (alias := _text(item, "alias")):
-            entry = OAuthModelAlias(
-                name=name,
-                alias=alias,
-                fork=item.get("fork") is True,
-                display_name=_text(item, "display-name") or _text(item, "display_name"),
-                force_mapping=item.get("force-mapping") is True or item.get("force_mapping") is True,
-            )
-            found.setdefault(alias.casefold(), entry)
-    return tuple(found.values())
-
-
-def _text(item: Mapping[str, JsonValue], name: str) -> str:
-    value = item.get(name)
-    return value.strip() if isinstance(value, str) else ""
 
 
 def with_aliases(offers: Iterable[Offer], aliases: Sequence[OAuthModelAlias]) -> Iterator[Offer]:

@@ -11,7 +11,7 @@ import msgspec
 from cpa.config.schema import ThinkingSpec
 from cpa.formats.names import Format
 from cpa.models.aliases import entry_of
-from cpa.models.registry import excluded
+from cpa.models.shapes import excluded
 from cpa.translation.profile import Capability, CapabilityKind, ModelProfile, SamplingRule, default_profile
 from cpa.types import Candidate
 

@@ -19,6 +19,7 @@ from cpa.errors import (
     ErrorMap,
     UpstreamConnectError,
     UpstreamError,
+    UpstreamHungUp,
     UpstreamProtocolError,
     UpstreamTimeout,
 )
@@ -53,23 +54,23 @@ HTTPX_ERRORS: ErrorMap = MappingProxyType(
         httpx.WriteTimeout: UpstreamTimeout,
         httpx.PoolTimeout: UpstreamTimeout,
         # Hanging up early is a breach of protocol, whichever of the two sides notices it first.
-        httpx.NetworkError: UpstreamProtocolError,
-        httpx.ReadError: UpstreamProtocolError,
-        httpx.WriteError: UpstreamProtocolError,
-        httpx.CloseError: UpstreamProtocolError,
+        httpx.NetworkError: UpstreamHungUp,
+        httpx.ReadError: UpstreamHungUp,
+        httpx.WriteError: UpstreamHungUp,
+        httpx.CloseError: UpstreamHungUp,
         httpx.ConnectError: UpstreamConnectError,
         httpx.ProxyError: UpstreamConnectError,
         # The operator's base-url; no connection was made.
         httpx.UnsupportedProtocol: UpstreamConnectError,
         httpx.InvalidURL: UpstreamConnectError,
         httpx.ProtocolError: UpstreamProtocolError,
-        httpx.RemoteProtocolError: UpstreamProtocolError,
+        httpx.RemoteProtocolError: UpstreamHungUp,
         # Ours, not the provider's: must not look like an upstream failure, nor be retried.
         httpx.LocalProtocolError: CpaError,
         httpx.DecodingError: UpstreamProtocolError,
         httpx.TooManyRedirects: UpstreamProtocolError,
         trio.TooSlowError: UpstreamTimeout,
-        trio.BrokenResourceError: UpstreamProtocolError,
+        trio.BrokenResourceError: UpstreamHungUp,
         ssl.SSLError: UpstreamConnectError,
     }
 )

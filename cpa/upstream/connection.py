@@ -53,6 +53,8 @@ class Origin(NamedTuple):
     scheme: str
     host: str
     port: int
+    tls_name: str = ""
+    """What the server's certificate is for, when that is not *host*."""
 
 
 @attrs.define(eq=False, slots=True, kw_only=True)
@@ -314,7 +316,7 @@ async def open_socket(origin: Origin, *, tls: ssl.SSLContext | None, connect_sec
             stream = await trio.open_tcp_stream(origin.host, origin.port)
             sock = _adopt(stream)
             if tls is not None:
-                sock = await _handshake(sock, origin.host, tls)
+                sock = await _handshake(sock, origin.tls_name or origin.host, tls)
             return sock
     except trio.TooSlowError as exc:
         raise httpx.ConnectTimeout(f"no connection to {where} within {connect_seconds:g} s") from exc

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import msgspec
 
 from cpa.credentials.model import Credential
-from cpa.errors import MalformedRequest, UnknownRoute
+from cpa.errors import MalformedRequest, UnknownRoute, UpstreamStatusError
 from cpa.formats.json import has_member, pop_member
 from cpa.formats.names import Format
 from cpa.types import Operation, UpstreamCall
@@ -166,12 +166,15 @@ class GeminiDialect:
         action = "streamGenerateContent?alt=sse" if call.stream else path_of(call, GEMINI_ACTIONS)
         # A model's name comes from a client or from the configuration: quoted, it cannot leave its place in the path.
         model = quote(call.model, safe="")
-        url = f"{call.credential.base_url or self._default_base}{self._models_path}/{model}:{action}"
+        url = f"{self._models_url(call.credential)}/{model}:{action}"
         if call.query and not call.stream:
             fields = parse_qs(call.query.decode("latin-1"))
             for alt in (fields.get("$alt") or fields.get("alt") or [])[:1]:
                 url += f"?$alt={quote(alt, safe='')}"
         return url
+
+    def _models_url(self, credential: Credential) -> str:
+        return f"{credential.base_url or self._default_base}{self._models_path}"
 
     def headers(self, call: UpstreamCall) -> HeaderDict:
         """See `Dialect`."""
@@ -182,11 +185,41 @@ class GeminiDialect:
         return call.body
 
 
+class VertexDialect(GeminiDialect):
+    """Gemini on Google's cloud: with a key, or with the token of a service account below the path of its project."""
+
+    def __init__(self) -> None:
+        super().__init__(VERTEX_BASE, "/v1/publishers/google/models")
+
+    def _models_url(self, credential: Credential) -> str:
+        if not credential.project:
+            return super()._models_url(credential)
+        place = credential.location
+        base = credential.base_url or (
+            VERTEX_BASE if place == GLOBAL else f"https://{place}-{urlsplit(VERTEX_BASE).netloc}"
+        )
+        return f"{base}/v1/projects/{quote(credential.project)}/locations/{place}/publishers/google/models"
+
+    def headers(self, call: UpstreamCall) -> HeaderDict:
+        """See `Dialect`. Raises: UpstreamStatusError 401 for an account whose first token has not come yet."""
+        if not call.credential.project:
+            return super().headers(call)
+        if not call.credential.api_key:
+            # As the provider would say it, so that the token is fetched and the request tried again; but nothing
+            # of the request leaves without one.
+            raise UpstreamStatusError(status=401, headers=(), body=NO_TOKEN, provider_format=self.format)
+        return bearer(call.credential)
+
+
+GLOBAL = "global"
+"""The location whose host has no prefix."""
+NO_TOKEN = b'{"error":{"code":401,"message":"the service account has no token yet","status":"UNAUTHENTICATED"}}'
+
 DIALECTS: Mapping[str, Dialect] = {
     "claude": ClaudeDialect(),
     "codex": CodexDialect(),
     "gemini": GeminiDialect(),
-    "vertex": GeminiDialect(VERTEX_BASE, "/v1/publishers/google/models"),
+    "vertex": VertexDialect(),
     "xai": CodexDialect(XAI_BASE),
 }
 """Provider key to its dialect; keys of openai-compatibility entries have `COMPATIBLE`."""

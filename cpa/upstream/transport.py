@@ -96,7 +96,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
         """
         if self._closed:
             raise RuntimeError("the transport is closed")
-        origin = _origin_of(request.url)
+        origin = _origin_of(request.url, request.extensions.get("sni_hostname", ""))
         outgoing = encode_request(request)
         connection = self._pool.acquire(origin)
         if connection is not None:
@@ -249,11 +249,11 @@ class _NoAnswer(Exception):
         self.error = error
 
 
-def _origin_of(url: httpx.URL) -> Origin:
+def _origin_of(url: httpx.URL, tls_name: str) -> Origin:
     default_port = _DEFAULT_PORTS.get(url.scheme)
     if default_port is None:
         raise httpx.UnsupportedProtocol(f"unsupported URL scheme {url.scheme!r}")
     host = url.raw_host.decode("ascii")
     if not host:
         raise httpx.UnsupportedProtocol("the URL has no host")
-    return Origin(url.scheme, host, url.port or default_port)
+    return Origin(url.scheme, host, url.port or default_port, tls_name)

@@ -1,6 +1,7 @@
 """Credentials from files and models of plugins, as they come to be in force: real files, scripted plugins."""
 
 import json
+import stat
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ import trio
 from cpa.abi import wire
 from cpa.abi.envelope import PluginCallError
 from cpa.config.schema import Config
-from cpa.credentials.model import Credential
+from cpa.credentials.model import API_KEY, FROM_FILE, Credential
 from cpa.host.accounts import PATIENCE_S, Accounts, open_accounts
 from cpa.host.plugin import LivePlugin, PluginUnavailable
 from cpa.host.plugin_models import Native
@@ -101,13 +102,20 @@ def parser(*records: wire.AuthData, handled: bool = True, answers: Mapping[str, 
 # -- files --
 
 
-async def test_without_such_plugins_no_folder_is_touched(tmp_path: Path) -> None:
-    """An unplugged proxy pays nothing."""
+async def test_files_of_known_providers_need_no_plugin(tmp_path: Path) -> None:
+    """The folder is made, read and watched in any case."""
     folder = tmp_path / "auths"
     async with world(folder, live("a", request_interceptor=True)) as made:
         assert await made.sync() == []
-        assert not folder.exists()
-        assert made.changes == 0
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        made.write("k.json", type="Claude", api_key="sk-1", base_url="https://gw.test/", email="me@x.test")
+        await made.until(lambda: bool(made.accounts.snapshot.credentials))
+        (credential,) = made.accounts.snapshot.credentials
+        assert (credential.id, credential.provider, credential.label) == ("k.json", "claude", "me@x.test")
+        assert (credential.api_key, credential.base_url) == ("sk-1", "https://gw.test")
+        assert (credential.kind, credential.source) == (API_KEY, FROM_FILE)
+        assert "sk-1" not in repr(credential)
+        assert "api_key" not in credential.metadata
 
 
 async def test_the_owner_of_the_type_parses_the_file(tmp_path: Path) -> None:
@@ -184,7 +192,7 @@ async def test_the_host_parses_what_the_plugin_does_not(tmp_path: Path, answer: 
     """For providers that a plugin executes; others' files are left alone."""
     async with world(tmp_path, live("a", ScriptedCopy({"auth.parse": answer}), auth="acme", executor="acme")) as made:
         made.write("a.json", type="acme", label="L", prefix="p", disabled=True)
-        made.write("b.json", type="claude", api_key="k")
+        made.write("b.json", type="other", api_key="k")
         made.write("c.json", token="t")
         (credential,) = await made.sync()
         assert (credential.id, credential.label, credential.prefix, credential.disabled) == ("a.json", "L", "p", True)

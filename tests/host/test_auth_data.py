@@ -250,16 +250,22 @@ def test_hostile_members_are_no_settings() -> None:
         "weight": 10**30,
         "label": ["x"],
         "prefix": "a/b",
-        "proxy_url": "http://h\r\nx",
-        "headers": {"X-A": "a\r\nEvil: 1", "Bad Name": "x", "X-B": 7, "X-C": "fine"},
-        "excluded_models": [1, " A-* ", "", "b" * 1000],
+        "headers": {"X-A": "a\r\nEvil: 1", "Bad Name": "x", "X-B": [7], "X-C": "fine"},
+        "excluded_models": [[1], " A-* ", "", None],
         "access_token": "t\nx",
     }
     credential = credential_of(data(metadata=members), ORIGIN)
     assert (credential.priority, credential.weight, credential.label) == (0, 1, "acme")
-    assert (credential.prefix, credential.proxy_url, credential.api_key) == ("", "", "")
+    assert (credential.prefix, credential.api_key) == ("", "")
     assert credential.headers == {"X-C": "fine"}
     assert credential.excluded_models == ("a-*",)
+
+
+@pytest.mark.parametrize("members", [{"proxy_url": "http://h\r\nx"}, {"disabled": "yes"}, {"proxy-url": 7}], ids=repr)
+def test_what_keeps_a_credential_from_being_used_wrongly_is_not_ignored(members: JsonObject) -> None:
+    """A key must not go another way than the one that somebody meant to write down."""
+    with pytest.raises(CredentialFileError, match=r"proxy_url|disabled"):
+        credential_of(data(metadata=members), ORIGIN)
 
 
 def test_attributes_are_settings_too() -> None:

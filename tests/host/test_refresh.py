@@ -79,7 +79,8 @@ async def test_it_refreshes_every_interval(autojump_clock: object) -> None:
     async with bench() as made:
         await trio.sleep(350)
         assert made.tried == [(100, "a"), (200, "a"), (300, "a")]
-        last, again, problem = made.refresher.last("a")
+        known = made.refresher.state("a")
+        last, again, problem = known.succeeded, known.again, known.problem
         assert (last, again, problem) == (START + timedelta(seconds=300), None, "")
 
 
@@ -108,11 +109,12 @@ async def test_a_failure_waits_for_five_minutes(autojump_clock: object) -> None:
 
         made.work = work
         await trio.sleep(150)
-        last, again, problem = made.refresher.last("a")
+        known = made.refresher.state("a")
+        last, again, problem = known.succeeded, known.again, known.problem
         assert (last, again, problem) == (None, START + timedelta(seconds=100 + BACK_OFF_S), "the issuer is down")
         await trio.sleep(300)
         assert made.tried == [(100, "a"), (100 + BACK_OFF_S, "a")]
-        assert made.refresher.last("a")[2] == ""
+        assert made.refresher.state("a").problem == ""
 
 
 @pytest.mark.parametrize(
@@ -214,7 +216,7 @@ async def test_who_asked_may_leave(autojump_clock: object) -> None:
         with trio.move_on_after(1):
             await made.refresher.refresh_now(made.credentials[0])
         await trio.sleep(3)
-        assert made.refresher.last("a")[0] == START + timedelta(seconds=2)
+        assert made.refresher.state("a").succeeded == START + timedelta(seconds=2)
 
 
 async def test_the_end_ends_attempts(autojump_clock: object) -> None:
@@ -230,3 +232,60 @@ async def test_the_end_ends_attempts(autojump_clock: object) -> None:
             with trio.move_on_after(1):
                 await made.refresher.refresh_now(made.credentials[0])
         assert made.running == 0
+
+
+async def test_of_many_that_are_due_as_many_run_as_there_are_workers(autojump_clock: object) -> None:
+    """The others wait without a task of their own, and have their turn."""
+    names = [f"c{number:03}" for number in range(60)]
+
+    async def work(credential: Credential) -> None:
+        await trio.sleep(1)
+
+    async with bench(*map(credential, names)) as made:
+        made.workers, made.work = 3, work
+        await trio.sleep(100.5)
+        assert made.running == made.most == 3
+        assert len([task for task in _tasks() if task.name.startswith("refresh c")]) == 3
+        await trio.sleep(25)
+        assert sorted(name for _, name in made.tried) == names
+        assert made.most == 3
+
+
+def _tasks() -> list[trio.lowlevel.Task]:
+    """All there are."""
+    root = trio.lowlevel.current_root_task()
+    assert root is not None
+    found, left = [], [root]
+    while left:
+        task = left.pop()
+        found.append(task)
+        left.extend(child for nursery in task.child_nurseries for child in nursery.child_tasks)
+    return found
+
+
+async def test_a_changed_credential_has_its_own_time(autojump_clock: object) -> None:
+    """What the heap said of the old one is forgotten; so is what is gone."""
+    async with bench(credential("a"), credential("b")) as made:
+        await trio.sleep(10)
+        made.credentials[:] = [credential("a", refresh_interval=30)]
+        made.refresher.wake()
+        await trio.sleep(60)
+        assert made.tried == [(30, "a"), (60, "a")]
+
+
+async def test_a_withdrawn_credential_is_not_asked_for_by_requests(autojump_clock: object) -> None:
+    """Each of them would ask in vain."""
+
+    async def refused(credential: Credential) -> None:
+        await trio.lowlevel.checkpoint()
+        raise CpaError("invalid_grant: gone")
+
+    one = credential("a")
+    async with bench(one) as made:
+        made.work = refused
+        assert not await made.refresher.refresh_now(one)
+        await trio.sleep(FORCED_SPACING_S + 1)
+        assert not await made.refresher.refresh_now(one)
+        assert len(made.tried) == 1
+        state = made.refresher.state("a")
+        assert (state.stopped, state.again, state.problem) == (True, None, "invalid_grant: gone")

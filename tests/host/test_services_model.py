@@ -214,8 +214,10 @@ async def test_a_stream_that_breaks_ends_with_the_error() -> None:
 SIGNS = {"openai": "choices", "openai-response": "output", "claude": "content", "gemini": "candidates"}
 
 
-@pytest.mark.parametrize("leaving", SIGNS)
-@pytest.mark.parametrize("model", ["gpt", "claude"])
+@pytest.mark.parametrize(
+    ("model", "leaving"),
+    [*((model, leaving) for model in ("gpt", "claude") for leaving in SIGNS), ("responses", "openai-response")],
+)
 async def test_answers_leave_in_the_protocol_that_was_asked_for(leaving: str, model: str) -> None:
     """Whatever the request came in, and whatever the provider speaks (plugin-abi 5.5.1)."""
     async with open_host() as host:

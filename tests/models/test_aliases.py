@@ -1,6 +1,5 @@
 """Names between clients and providers: suffixes in configured names, aliases of credential files, forced names."""
 
-import json
 from typing import Any
 
 import pytest
@@ -8,15 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cpa.config.schema import ModelEntry, OAuthModelAlias
-from cpa.credentials.model import FROM_FILE, Credential
+from cpa.credentials.members import MAX_ITEMS, settings_of
+from cpa.credentials.model import FROM_FILE, OAUTH, Credential
 from cpa.formats.models import ModelCard
 from cpa.formats.thinking import DYNAMIC, OFF, Mode, Thinking
 from cpa.models.aliases import (
-    MAX_FILE_ALIASES,
     Offer,
     aliases_of,
     entry_of,
-    file_aliases,
     offer_of,
     offer_of_entry,
     split_configured,
@@ -34,8 +32,8 @@ def alias(name: str, to: str, **fields: Any) -> OAuthModelAlias:
 
 def of_file(*items: Any, provider: str = "acme") -> Credential:
     """A credential whose file has *items* as its aliases."""
-    storage = json.dumps({"type": provider, "model_aliases": list(items)}).encode()
-    return Credential(id="f", provider=provider, label="f", source=FROM_FILE, storage_json=storage)
+    aliases = settings_of({"model_aliases": list(items)}).aliases
+    return Credential(id="f", provider=provider, label="f", source=FROM_FILE, kind=OAUTH, aliases=aliases)
 
 
 def renamed(ids: list[str], *aliases: OAuthModelAlias) -> list[tuple[str, str]]:
@@ -194,10 +192,10 @@ def test_what_a_file_says_comes_first() -> None:
             {"name": "a", "alias": "b", "display_name": "B", "force_mapping": True},
             [alias("a", "b", display_name="B", force_mapping=True)],
         ),
-        ({"name": "a", "alias": "b", "fork": "yes"}, [alias("a", "b")]),
+        ({"name": "a", "alias": "b", "fork": "yes"}, []),
         ({"name": "a"}, []),
         ({"alias": "a"}, []),
-        ({"name": 1, "alias": "a"}, []),
+        ({"name": ["x"], "alias": "a"}, []),
         ("text", []),
         (None, []),
     ],
@@ -207,18 +205,24 @@ def test_items_of_a_file_are_read_for_what_they_are_worth(item: Any, expected: l
     assert aliases_of(of_file(item), {}) == tuple(expected)
 
 
-@pytest.mark.parametrize("storage", [b"", b"null", b"[1]", b"{", b'{"model_aliases":{}}', b'{"model_aliases":"x"}'])
-def test_files_without_aliases_have_none(storage: bytes) -> None:
+@pytest.mark.parametrize("value", [None, [], {}, "x", 7, [None]], ids=repr)
+def test_files_without_aliases_have_none(value: Any) -> None:
     """Nor have broken ones."""
-    assert file_aliases(storage) == ()
+    assert settings_of({"model_aliases": value}).aliases == ()
+
+
+def test_keys_in_files_ignore_the_table() -> None:
+    """As those of the configuration do; what their file says holds."""
+    own = Credential(id="k", provider="acme", label="k", source=FROM_FILE, aliases=(alias("big", "mine"),))
+    assert aliases_of(own, {"acme": [alias("small", "s")]}) == (alias("big", "mine"),)
 
 
 def test_of_equal_aliases_in_a_file_the_first_counts() -> None:
     """An alias means one model. And there is an end to them."""
     items = [{"name": "a", "alias": "x"}, {"name": "b", "alias": "X"}]
     assert aliases_of(of_file(*items), {}) == (alias("a", "x"),)
-    many = [{"name": "a", "alias": f"x{index}"} for index in range(MAX_FILE_ALIASES + 5)]
-    assert len(aliases_of(of_file(*many), {})) == MAX_FILE_ALIASES
+    many = [{"name": "a", "alias": f"x{index}"} for index in range(MAX_ITEMS + 5)]
+    assert len(aliases_of(of_file(*many), {})) == MAX_ITEMS
 
 
 def test_offers_know_whether_their_name_is_the_providers() -> None:

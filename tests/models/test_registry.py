@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cpa.config.load import parse_config
 from cpa.config.schema import ModelEntry, OAuthModelAlias
 from cpa.credentials.from_config import credentials_from_config
-from cpa.credentials.model import FROM_FILE, Credential
+from cpa.credentials.model import FROM_FILE, OAUTH, Credential
 from cpa.errors import NoCredential, UnknownModel
 from cpa.formats.models import ModelCard, claude_list, gemini_model, openai_list
 from cpa.formats.names import Format
@@ -641,7 +641,7 @@ def test_aliases_leave_configured_keys_alone() -> None:
 
 def test_a_file_has_aliases_of_its_own() -> None:
     """They hold for that file only."""
-    own = account("a", storage_json=b'{"type":"acme","model_aliases":[{"name":"big","alias":"mine"}]}')
+    own = account("a", aliases=(OAuthModelAlias(name="big", alias="mine"),))
     found = of_plugins([own, account("b")], plugin_models("big"))
     assert [c.credential.id for c in found.resolve("mine")] == ["a"]
     assert [c.credential.id for c in found.resolve("big")] == ["b"]
@@ -711,7 +711,7 @@ def plugin_models(*names: str, provider: str = "acme", **fields: Any) -> PluginM
 
 def account(name: str, provider: str = "acme", **fields: Any) -> Credential:
     """A credential from a file."""
-    return Credential(id=name, provider=provider, label=name, source=FROM_FILE, **fields)
+    return Credential(id=name, provider=provider, label=name, source=FROM_FILE, kind=OAUTH, **fields)
 
 
 def of_plugins(credentials: Iterable[Credential], *groups: PluginModels, **options: Any) -> ModelRegistry:
@@ -801,3 +801,44 @@ def test_exclusions_for_files_leave_configured_keys_alone() -> None:
     found = of_plugins([key, account("f", "claude")], excluded_by_provider={"claude": ("*",)})
     assert [candidate.credential for candidate in found.resolve("m")] == [key]
     assert {card.id for card in found.cards} == {"m"}
+
+
+def test_equal_resolutions_are_one_object() -> None:
+    """Whoever indexes candidates may do so by identity; pools turn through a fixed set of orders."""
+    models = registry(
+        """
+openai-compatibility:
+  - name: f
+    base-url: http://f
+    api-key-entries: [{api-key: k1}, {api-key: k2}]
+    models: [{name: a, alias: pool}, {name: b, alias: pool}, {name: c}]
+claude-api-key: [{api-key: k, models: [{name: c}]}]
+"""
+    )
+    assert models.resolve("c") is models.resolve("c")
+    assert models.resolve("c", provider="claude") is models.resolve("c", provider="claude")
+    orders = [models.resolve("pool") for _ in range(8)]
+    assert len({id(order) for order in orders}) == 2
+    assert [order[0].model for order in orders] == ["a", "a", "b", "b", "a", "a", "b", "b"]
+
+
+def test_models_of_a_credential() -> None:
+    """Under the names that clients use; a credential that is out of use has none."""
+    models = registry("claude-api-key: [{api-key: k, prefix: p, models: [{name: b}, {name: a, alias: x}]}]")
+    (candidate,) = models.resolve("x")
+    assert [card.id for card in models.models_of(candidate.credential)] == ["b", "p/b", "p/x", "x"]
+    assert models.models_of(Credential(id="other", provider="claude", label="o")) == ()
+
+
+def test_credentials_of_one_shape_keep_their_order_and_each_has_its_own_key() -> None:
+    """Ten thousand of them are made in no time, because they are worked out once."""
+    count = 10_000
+    credentials = [
+        Credential(id=f"k{number}", provider="claude", label="k", api_key=str(number), prefix="p" if number % 2 else "")
+        for number in range(count)
+    ]
+    models = ModelRegistry(credentials, {"claude": EXECUTOR})
+    found = models.resolve("claude-sonnet-4-5")
+    assert [candidate.credential.api_key for candidate in found] == [str(number) for number in range(count)]
+    assert len(models.resolve("p/claude-sonnet-4-5")) == count // 2
+    assert len({card.id for card in models.cards}) == len(models.cards) == 2 * len(catalogue()["claude"])

@@ -9,7 +9,14 @@ import pytest
 import trio
 import trio.testing
 
-from cpa.errors import CpaError, UpstreamConnectError, UpstreamError, UpstreamProtocolError, UpstreamTimeout
+from cpa.errors import (
+    CpaError,
+    UpstreamConnectError,
+    UpstreamError,
+    UpstreamHungUp,
+    UpstreamProtocolError,
+    UpstreamTimeout,
+)
 from cpa.upstream import client as client_module
 from cpa.upstream.client import HTTPX_ERRORS, ClientStats, UpstreamClients, map_errors, open_clients
 from cpa.upstream.transport import BufferStream
@@ -68,9 +75,9 @@ def test_table_covers_every_error_of_httpx() -> None:
         (httpx.ConnectTimeout("x"), UpstreamTimeout),
         (httpx.ReadTimeout("x"), UpstreamTimeout),
         (trio.TooSlowError(), UpstreamTimeout),
-        (httpx.ReadError("x"), UpstreamProtocolError),
-        (httpx.WriteError("x"), UpstreamProtocolError),
-        (httpx.RemoteProtocolError("x"), UpstreamProtocolError),
+        (httpx.ReadError("x"), UpstreamHungUp),
+        (httpx.WriteError("x"), UpstreamHungUp),
+        (httpx.RemoteProtocolError("x"), UpstreamHungUp),
         (httpx.DecodingError("x"), UpstreamProtocolError),
         (httpx.TransportError("x"), UpstreamError),
         (httpx.LocalProtocolError("x"), CpaError),
