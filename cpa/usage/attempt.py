@@ -10,7 +10,21 @@ from cpa.credentials.model import Credential
 from cpa.errors import CpaError, RawHeaders
 from cpa.formats.facts import request_facts
 from cpa.formats.names import Format
-from cpa.usage.record import NO_FAILURE, UsageRecord, auth_type_of, failure_of, kept_headers, source_of
+from cpa.types import Execution
+from cpa.usage.asked import read_asked
+from cpa.usage.delivered import DeliveredText
+from cpa.usage.record import (
+    NO_CLIENT,
+    NO_FAILURE,
+    NO_TOKENS,
+    ClientFacts,
+    Tokens,
+    UsageRecord,
+    auth_type_of,
+    failure_of,
+    kept_headers,
+    source_of,
+)
 from cpa.usage.tokens import TokenMeter
 
 
@@ -21,6 +35,7 @@ class AttemptUsage:
     Nothing in here raises or waits, and all of it may be called in any state.
 
     Attributes:
+      execution: which the attempt belongs to; None = nobody knows where it came from.
       response_headers: of the provider's answer, lower-case names; set them when they are there.
       requested_at, started: when the attempt began, by the wall clock and by Trio's.
     """
@@ -36,15 +51,19 @@ class AttemptUsage:
     request_id: str
     trace_id: str
     executor_type: str
+    execution: Execution | None = attrs.field(default=None, repr=False)
     response_headers: RawHeaders = attrs.field(default=(), repr=False)
     requested_at: datetime = attrs.field(factory=lambda: datetime.now(UTC), init=False)
     started: float = attrs.field(factory=trio.current_time, init=False)
     _first_byte: float | None = attrs.field(default=None, init=False)
     _meter: TokenMeter = attrs.field(init=False)
+    _text: DeliveredText = attrs.field(init=False)
+    _whole: bytes = attrs.field(default=b"", init=False, repr=False)
     _finished: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._meter = TokenMeter(self.provider_format)
+        self._text = DeliveredText(self.provider_format)
 
     def first_byte(self) -> None:
         """The first byte of the answer's body is here; only the first call counts."""
@@ -56,12 +75,18 @@ class AttemptUsage:
         if self._first_byte is None and block:
             self.first_byte()
         self._meter.feed(block)
+        self._text.feed(block)
+
+    def delivered(self) -> None:
+        """The client has taken all that was fed so far."""
+        self._text.deliver()
 
     def body(self, data: bytes) -> None:
         """*data*: the whole answer, as the provider sent it."""
         if data:
             self.first_byte()
         self._meter.read(data)
+        self._whole = data
 
     def finish(self, error: CpaError | None, *, complete: bool) -> None:
         """The attempt has ended: make the record and submit it. Only the first call counts.
@@ -74,7 +99,7 @@ class AttemptUsage:
             return
         self._finished = True
         now = trio.current_time()
-        credential = self.credential
+        credential, execution = self.credential, self.execution
         facts = request_facts(self.request_format, self.request_body)
         self.submit(
             UsageRecord(
@@ -100,6 +125,25 @@ class AttemptUsage:
                 complete=complete,
                 provider_format=self.provider_format,
                 tokens=self._meter.tokens,
+                estimated=self._estimated(complete=complete),
                 response_headers=kept_headers(self.response_headers),
+                client=NO_CLIENT
+                if execution is None
+                else ClientFacts(address=execution.peer, path=execution.path, headers=execution.headers),
             )
         )
+
+    def _estimated(self, *, complete: bool) -> Tokens:
+        """What the client got and the provider did not count: of an answer that was cut, or that never says."""
+        meter, text = self._meter, self._text
+        if complete and (meter.states("output") or meter.states("input")):
+            text.drop()
+            return NO_TOKENS
+        if complete:
+            text.deliver()
+            text.read_whole(self._whole)
+        written = text.unstated(meter.tokens.output_tokens)
+        if not written and not complete:
+            return NO_TOKENS  # nothing reached the client
+        asked = 0 if meter.states("input") else read_asked(self.request_body).input_tokens
+        return Tokens(input_tokens=asked, output_tokens=written, total_tokens=asked + written)

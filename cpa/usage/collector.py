@@ -1,8 +1,9 @@
 """Takes records of attempts in and hands them on, apart from the requests that made them.
 
 One worker, so that every sink hears of records in order; it belongs to the collector, not to any request, and survives
-the cancellation of what is around it until the queue is empty or the time for that is over. While nobody listens the
-collector costs a look at an empty list.
+the cancellation of what is around it until the queue is empty or the time for that is over. Taps (ledger, queue and
+limits) neither wait nor fail and hear of a record at once: no stuck plugin stands in front of them. While nobody
+listens the collector costs a look at two empty lists.
 """
 
 from collections import deque
@@ -10,19 +11,23 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, TypeAlias
 
+import attrs
 import structlog
 import trio
 
 from cpa.credentials.model import Credential
 from cpa.errors import CpaError
 from cpa.formats.names import Format
+from cpa.types import Execution
 from cpa.usage.attempt import AttemptUsage
-from cpa.usage.record import UsageRecord, executor_type_of
+from cpa.usage.record import NO_CLIENT, UsageRecord, executor_type_of
 
 log = structlog.get_logger(__name__)
 
 Sink: TypeAlias = Callable[[UsageRecord], Awaitable[None]]
 """Hears of one attempt. May raise CpaError; the record is not offered again."""
+Tap: TypeAlias = Callable[[UsageRecord], None]
+"""Hears of one attempt at the moment that it ends. Never waits, never raises."""
 
 MAX_QUEUED: Final = 10_000
 """Records that wait; at 3 KB each 30 MB. A stuck plugin is found out long before that."""
@@ -37,9 +42,16 @@ class UsageCollector:
       dropped: records that no sink was offered: the queue was full, or the program ended before their turn.
     """
 
-    def __init__(self, current_sinks: Callable[[], Sequence[Sink]], *, max_queued: int = MAX_QUEUED) -> None:
+    def __init__(
+        self,
+        current_sinks: Callable[[], Sequence[Sink]],
+        *,
+        current_taps: Callable[[], Sequence[Tap]] = tuple,
+        max_queued: int = MAX_QUEUED,
+    ) -> None:
         self.dropped = 0
         self._current_sinks = current_sinks
+        self._current_taps = current_taps
         self._queue: deque[UsageRecord] = deque()
         self._max_queued = max_queued
         self._dropping = False
@@ -52,7 +64,7 @@ class UsageCollector:
     @property
     def wanted(self) -> bool:
         """Somebody listens: records are worth making."""
-        return bool(self._current_sinks())
+        return bool(self._current_taps() or self._current_sinks())
 
     def __len__(self) -> int:
         """Records that wait or are being delivered."""
@@ -70,6 +82,7 @@ class UsageCollector:
         request_body: bytes,
         request_id: str,
         trace_id: str,
+        execution: Execution | None = None,
         executor_type: str = "",
     ) -> AttemptUsage:
         """Begin the account of an attempt that starts now; ask `wanted` before.
@@ -79,6 +92,7 @@ class UsageCollector:
           principal: the client.
           request_format, request_body: as the client sent it; the body is read when the attempt ends.
           provider_format: protocol of the answer.
+          execution: for what records tell of the client; None = nobody knows.
           executor_type: empty = `executor_type_of` the credential's provider.
         """
         return AttemptUsage(
@@ -92,13 +106,21 @@ class UsageCollector:
             request_body=request_body,
             request_id=request_id,
             trace_id=trace_id,
+            execution=execution,
             executor_type=executor_type or executor_type_of(credential.provider),
         )
 
     def submit(self, record: UsageRecord) -> None:
-        """Take *record*; when too many wait, the oldest is dropped. Never blocks; without sinks it does nothing."""
+        """Take *record*; when too many wait, the oldest is dropped. Never blocks; without listeners it does nothing."""
+        for tap in self._current_taps():
+            try:
+                tap(record)
+            except Exception as exc:  # a supervisor's edge: a bug in one listener costs it one record
+                log.error("usage.not_delivered", request_id=record.request_id, exc_info=exc)
         if not self._current_sinks():
             return
+        if record.client is not NO_CLIENT:
+            record = attrs.evolve(record, client=NO_CLIENT)  # sinks do not ask for it, and its headers may be large
         if self._ended.is_set():
             self.dropped += 1
             return
@@ -160,15 +182,19 @@ class UsageCollector:
 
 @asynccontextmanager
 async def open_collector(
-    current_sinks: Callable[[], Sequence[Sink]], *, max_queued: int = MAX_QUEUED, flush_s: float = FLUSH_S
+    current_sinks: Callable[[], Sequence[Sink]],
+    *,
+    current_taps: Callable[[], Sequence[Tap]] = tuple,
+    max_queued: int = MAX_QUEUED,
+    flush_s: float = FLUSH_S,
 ) -> AsyncIterator[UsageCollector]:
     """A collector while the block runs; at its end what waits is delivered, for at most *flush_s* seconds.
 
     Args:
-      current_sinks: who listens now; asked for every record, so it has to be quick.
+      current_sinks, current_taps: who listens now; asked for every record, so they have to be quick.
     """
     async with trio.open_nursery() as nursery:
-        collector = UsageCollector(current_sinks, max_queued=max_queued)
+        collector = UsageCollector(current_sinks, current_taps=current_taps, max_queued=max_queued)
         nursery.start_soon(collector.run, name="usage")
         try:
             yield collector

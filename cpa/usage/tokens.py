@@ -27,7 +27,6 @@ MAX_COUNT: Final = 1 << 53
 
 _NONE = msgspec.Raw(b"")
 _Path = tuple[str, ...]
-_COUNT_NAMES: Final = ("input", "tool_input", "output", "reasoning", "cache_read", "cache_creation", "total")
 
 
 class _Places(msgspec.Struct, gc=False):
@@ -47,7 +46,8 @@ class Rule:
       member: name of the usage object.
       inside: member of an event that may hold it instead of the event itself; empty = none.
       hint: what every object that states a count contains, and ``null`` does not.
-      paths: members of the usage object, by what they count (`_COUNT_NAMES`).
+      paths: members of the usage object, by what they count: input, tool_input, output, reasoning, cache_read,
+        cache_creation, total.
       outside: what adds to input and output when no total is stated.
       merged: objects of one stream complete each other; else the last one says it all.
     """
@@ -137,6 +137,14 @@ def tokens_of_body(fmt: str, body: bytes) -> Tokens:
     return meter.tokens
 
 
+def states_output(fmt: str, data: bytes) -> bool:
+    """Whether one event's *data* in the protocol *fmt* says how much was written so far. Never raises."""
+    rule = RULES.get(fmt)
+    if rule is None or data.find(rule.marker) < 0 or data.find(rule.hint) < 0:
+        return False
+    return any(_count(_at(usage, rule.paths["output"])) is not None for usage in _usage_objects(rule, data))
+
+
 class TokenMeter:
     """Reads along with one answer in the protocol *fmt*."""
 
@@ -153,10 +161,19 @@ class TokenMeter:
         rule = self._rule
         if rule is None:
             return NO_TOKENS
+        self._settle(rule)
+        return _tokens(rule, self._counts)
+
+    def states(self, name: str) -> bool:
+        """Whether the provider said how many tokens of that kind there are: ``input`` or ``output``."""
+        if self._rule is not None:
+            self._settle(self._rule)
+        return name in self._counts
+
+    def _settle(self, rule: Rule) -> None:
         if self._event:
             event, self._event = self._event, b""
             self._take(rule, event_data(event) or b"")
-        return _tokens(rule, self._counts)
 
     def feed(self, block: bytes) -> None:
         """*block*: whole wire events, or units (plugin-abi 6.16) of a plugin's executor. Never raises."""
@@ -180,22 +197,27 @@ class TokenMeter:
         counts = self._counts if rule.merged else {}
         for usage in _usage_objects(rule, data):
             for name, path in rule.paths.items():
-                count = _count(_at(usage, path))
+                value = usage.get(path[0])
+                if value is None:
+                    continue
+                count = _count(value if len(path) == 1 else _at(usage, path))
                 if count is not None:
                     counts[name] = count
         self._counts = counts
 
 
 def _tokens(rule: Rule, counts: Mapping[str, int]) -> Tokens:
-    now = {name: counts.get(name, 0) for name in _COUNT_NAMES}
-    input_tokens = now["input"] + now["tool_input"]
+    if not counts:
+        return NO_TOKENS
+    get = counts.get
+    input_tokens, output_tokens = get("input", 0) + get("tool_input", 0), get("output", 0)
     return Tokens(
         input_tokens=input_tokens,
-        output_tokens=now["output"],
-        reasoning_tokens=now["reasoning"],
-        cache_read_tokens=now["cache_read"],
-        cache_creation_tokens=now["cache_creation"],
-        total_tokens=now["total"] or input_tokens + now["output"] + sum(now[name] for name in rule.outside),
+        output_tokens=output_tokens,
+        reasoning_tokens=get("reasoning", 0),
+        cache_read_tokens=get("cache_read", 0),
+        cache_creation_tokens=get("cache_creation", 0),
+        total_tokens=get("total") or input_tokens + output_tokens + sum(get(name, 0) for name in rule.outside),
     )
 
 

@@ -8,6 +8,7 @@ import trio
 import trio.testing
 
 from cpa.errors import UpstreamProtocolError, UpstreamStatusError
+from cpa.formats.estimate import estimate_text
 from cpa.formats.names import Format
 from cpa.usage.attempt import AttemptUsage
 from cpa.usage.record import NO_FAILURE, NO_TOKENS, Failure, Tokens, UsageRecord
@@ -103,6 +104,62 @@ async def test_a_stream_that_is_cut_counts_what_was_delivered(
     assert (record.complete, record.failed, record.failure) == (False, False, NO_FAILURE)
     assert record.ttft_s == pytest.approx(1 if delivered else 0)
     assert record.latency_s == pytest.approx(delivered)
+
+
+CHAT_DELTA = b'data: {"choices":[{"index":0,"delta":{"content":"twelve chars"}}]}\n\n'
+CHAT_USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":4,"total_tokens":13}}\n\n'
+CHAT_BODY = b'{"messages":[{"role":"user","content":"hello there"}]}'
+
+
+@pytest.mark.parametrize("taken", range(4))
+async def test_what_the_client_took_and_nobody_counted_is_estimated(taken: int) -> None:
+    """Prompt and text, apart from the provider's own counts; a block that was not asked past is not taken."""
+    records: list[UsageRecord] = []
+    usage = attempt(records, provider_format="openai", request_format=Format.OPENAI, request_body=CHAT_BODY)
+    for _ in range(taken):
+        usage.feed(CHAT_DELTA)
+        usage.delivered()
+    usage.feed(CHAT_DELTA)
+    usage.finish(None, complete=False)
+    output = estimate_text("twelve chars" * taken)
+    asked = estimate_text("hello there") + 4 if taken else 0
+    assert records[0].tokens == NO_TOKENS
+    assert records[0].estimated == Tokens(input_tokens=asked, output_tokens=output, total_tokens=asked + output)
+    assert records[0].counted == records[0].estimated
+
+
+async def test_what_the_provider_counted_is_not_estimated() -> None:
+    """Neither at a good end, nor when the client leaves behind it."""
+    for complete in (True, False):
+        records: list[UsageRecord] = []
+        usage = attempt(records, provider_format="openai", request_format=Format.OPENAI, request_body=CHAT_BODY)
+        for block in (CHAT_DELTA, CHAT_USAGE):
+            usage.feed(block)
+            usage.delivered()
+        usage.finish(None, complete=complete)
+        assert records[0].estimated == NO_TOKENS
+        assert records[0].counted == Tokens(input_tokens=9, output_tokens=4, total_tokens=13)
+
+
+async def test_whole_streams_and_answers_without_counts_are_estimated() -> None:
+    """Otherwise leaving out the usage would be a way around limits."""
+    records: list[UsageRecord] = []
+    kinds = {"provider_format": "openai", "request_format": Format.OPENAI, "request_body": CHAT_BODY}
+    streamed, whole = attempt(records, **kinds), attempt(records, **kinds)
+    streamed.feed(CHAT_DELTA)
+    streamed.finish(None, complete=True)
+    whole.body(b'{"choices":[{"message":{"content":"twelve chars"}}]}')
+    whole.finish(None, complete=True)
+    expected = Tokens(input_tokens=7, output_tokens=4, total_tokens=11)
+    assert [record.estimated for record in records] == [expected, expected]
+
+
+async def test_a_failure_without_an_answer_costs_nothing() -> None:
+    """Nobody is charged for a 500."""
+    records: list[UsageRecord] = []
+    usage = attempt(records, provider_format="openai", request_format=Format.OPENAI, request_body=CHAT_BODY)
+    usage.finish(UpstreamProtocolError("cut short"), complete=False)
+    assert records[0].counted == NO_TOKENS
 
 
 async def test_the_first_byte_is_noted_once(autojump_clock: trio.testing.MockClock) -> None:
