@@ -1,0 +1,1 @@
+"""State that several processes or machines share through Redis or Valkey."""
