@@ -1,7 +1,7 @@
 // Host-model-callback is a plugin with a page that runs a model through the host: host.model.execute, or
 // host.model.execute_stream with its reads and its close. It sends nothing over the network itself.
 //
-// This file is what the page does; abi.go is the C side that every Go plugin has.
+// This file is what the page does, render.go how it looks.
 package main
 
 import (
@@ -10,9 +10,12 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	plugin "cpa-examples/lib/go"
 )
 
 const (
+	title           = "Host Model Callback"
 	defaultModel    = "gpt-5.5"
 	defaultProtocol = "openai"
 	defaultPrompt   = "Summarize host model callbacks in one short sentence."
@@ -26,123 +29,71 @@ const (
 
 // ---- registration ----
 
-type configField struct {
-	Name        string
-	Type        string
-	EnumValues  []string
-	Description string
-}
-
-type metadata struct {
-	Name             string
-	Version          string
-	Author           string
-	GitHubRepository string
-	Logo             string
-	ConfigFields     []configField
-}
-
-type registration struct {
-	SchemaVersion int             `json:"schema_version"`
-	Metadata      metadata        `json:"metadata"`
-	Capabilities  map[string]bool `json:"capabilities"`
-}
-
-type resource struct {
-	Path        string
-	Menu        string
-	Description string
-}
-
-var registered = registration{
+var registration = plugin.Registration{
 	SchemaVersion: 3,
-	Metadata: metadata{
+	Metadata: plugin.Metadata{
 		Name:             "host-model-callback",
 		Version:          "0.1.0",
 		Author:           "router-for-me",
 		GitHubRepository: "https://github.com/router-for-me/CLIProxyAPI",
 		Logo:             "https://raw.githubusercontent.com/router-for-me/CLIProxyAPI/main/docs/logo.png",
-		ConfigFields:     []configField{},
+		ConfigFields:     []plugin.ConfigField{},
 	},
-	Capabilities: map[string]bool{"management_api": true},
+	Capabilities: plugin.Capabilities{ManagementAPI: true},
 }
 
-// dispatch answers one call of the host. found is false for methods that this plugin does not have.
-func dispatch(method string, request []byte) (result any, found bool, err error) {
-	switch method {
-	case "plugin.register", "plugin.reconfigure":
-		return registered, true, nil
-	case "management.register":
-		return map[string]any{"resources": []resource{{
-			Path:        "/status",
-			Menu:        "Host Model Callback",
-			Description: "Runs a model through the host: /v0/resource/plugins/host-model-callback/status",
-		}}}, true, nil
-	case "management.handle":
-		result, err = page(request)
-		return result, true, err
-	}
-	return nil, false, nil
+var pages = plugin.Pages{Resources: []plugin.Resource{{
+	Path:        "/status",
+	Menu:        title,
+	Description: "Runs a model through the host: /v0/resource/plugins/host-model-callback/status",
+}}}
+
+func init() {
+	plugin.Serve(plugin.Methods{
+		"plugin.register":     plugin.Constant(registration),
+		"plugin.reconfigure":  plugin.Constant(registration),
+		"management.register": plugin.Constant(pages),
+		"management.handle":   plugin.Reading(handle),
+	})
 }
+
+func main() {}
 
 // ---- the page ----
 
-type managementRequest struct {
-	Method     string
-	Path       string
-	Headers    map[string][]string
-	Query      map[string][]string
-	Body       []byte
-	CallbackID string `json:"host_callback_id"`
-}
-
-type managementResponse struct {
-	StatusCode int
-	Headers    map[string][]string
-	Body       []byte
-}
-
-// page runs what the request asks for and shows how it went; failures of the host are part of the page.
-func page(request []byte) (managementResponse, error) {
-	var ask managementRequest
-	if err := json.Unmarshal(request, &ask); err != nil {
-		return managementResponse{}, fmt.Errorf("decode management request: %w", err)
-	}
-	wish, err := readWish(ask)
+// handle runs what the request asks for and shows how it went; failures of the host are part of the page.
+func handle(ask plugin.PageRequest) (any, error) {
+	want, err := readWish(ask)
 	if err != nil {
-		return respond(badRequest, "text/plain; charset=utf-8", err.Error()+"\n"), nil
+		return plugin.Text(badRequest, err.Error()+"\n"), nil
 	}
 	var done outcome
-	if wish.Stream {
-		done = stream(wish, ask.CallbackID)
+	if want.Stream {
+		done = stream(want, ask.CallbackID)
 	} else {
-		done = execute(wish, ask.CallbackID)
+		done = execute(want, ask.CallbackID)
 	}
-	return respond(ok, "text/html; charset=utf-8", render(wish, done)), nil
-}
-
-func respond(status int, contentType, body string) managementResponse {
-	return managementResponse{status, map[string][]string{"Content-Type": {contentType}}, []byte(body)}
+	return plugin.HTML(ok, render(want, done)), nil
 }
 
 // ---- parameters ----
 
 // wish is what the caller wants: members of a JSON body (management routes; resources have none), then the query.
 type wish struct {
-	Model         string              `json:"model"`
-	Mode          string              `json:"mode"`
-	Stream        bool                `json:"stream"`
-	EntryProtocol string              `json:"entry_protocol"`
-	ExitProtocol  string              `json:"exit_protocol"`
-	Prompt        string              `json:"prompt"`
-	Body          json.RawMessage     `json:"body"`
-	Alt           string              `json:"alt"`
-	ImplicitClose bool                `json:"implicit_close"`
-	Headers       map[string][]string `json:"headers"`
-	Query         map[string][]string `json:"query"`
+	Model         string          `json:"model"`
+	Mode          string          `json:"mode"`
+	Stream        bool            `json:"stream"`
+	EntryProtocol string          `json:"entry_protocol"`
+	ExitProtocol  string          `json:"exit_protocol"`
+	Prompt        string          `json:"prompt"`
+	Body          json.RawMessage `json:"body"`
+	Alt           string          `json:"alt"`
+	ImplicitClose bool            `json:"implicit_close"`
+	Headers       plugin.Header   `json:"headers"`
+	Query         plugin.Header   `json:"query"`
 }
 
-func readWish(ask managementRequest) (wish, error) {
+func readWish(ask plugin.PageRequest) (wish, error) {
 	var want wish
 	if len(ask.Body) > 0 {
 		var switched struct {
@@ -164,7 +115,7 @@ func readWish(ask managementRequest) (wish, error) {
 	return want.withDefaults()
 }
 
-func (want *wish) applyQuery(query map[string][]string) error {
+func (want *wish) applyQuery(query plugin.Header) error {
 	for name, field := range map[string]*string{
 		"model":          &want.Model,
 		"entry_protocol": &want.EntryProtocol,
@@ -172,11 +123,11 @@ func (want *wish) applyQuery(query map[string][]string) error {
 		"prompt":         &want.Prompt,
 		"alt":            &want.Alt,
 	} {
-		if value := first(query, name); value != "" {
+		if value := plugin.First(query, name); value != "" {
 			*field = value
 		}
 	}
-	want.applyMode(first(query, "mode"))
+	want.applyMode(plugin.First(query, "mode"))
 	// In this order, so that of two mistakes always the same one is reported.
 	if err := applyBool(query, "stream", &want.Stream); err != nil {
 		return err
@@ -184,7 +135,7 @@ func (want *wish) applyQuery(query map[string][]string) error {
 	if err := applyBool(query, "implicit_close", &want.ImplicitClose); err != nil {
 		return err
 	}
-	if body := first(query, "body"); body != "" {
+	if body := plugin.First(query, "body"); body != "" {
 		if !json.Valid([]byte(body)) {
 			return errors.New("query body must be valid JSON")
 		}
@@ -230,8 +181,8 @@ func (want wish) withDefaults() (wish, error) {
 	return want, err
 }
 
-func applyBool(query map[string][]string, name string, field *bool) error {
-	text := strings.TrimSpace(first(query, name))
+func applyBool(query plugin.Header, name string, field *bool) error {
+	text := strings.TrimSpace(plugin.First(query, name))
 	if text == "" {
 		return nil
 	}
@@ -243,19 +194,12 @@ func applyBool(query map[string][]string, name string, field *bool) error {
 	return nil
 }
 
-func first(query map[string][]string, name string) string {
-	if values := query[name]; len(values) > 0 {
-		return values[0]
-	}
-	return ""
-}
-
 // ---- model calls ----
 
 // outcome is how a model call went, as the page shows it.
 type outcome struct {
 	Status   int
-	Headers  map[string][]string
+	Headers  plugin.Header
 	Body     []byte
 	Chunks   []byte
 	Err      error
@@ -263,15 +207,15 @@ type outcome struct {
 }
 
 type modelRequest struct {
-	EntryProtocol string              `json:"entry_protocol"`
-	ExitProtocol  string              `json:"exit_protocol"`
-	Model         string              `json:"model"`
-	Stream        bool                `json:"stream"`
-	Body          []byte              `json:"body"`
-	Headers       map[string][]string `json:"headers,omitempty"`
-	Query         map[string][]string `json:"query,omitempty"`
-	Alt           string              `json:"alt,omitempty"`
-	CallbackID    string              `json:"host_callback_id,omitempty"`
+	EntryProtocol string        `json:"entry_protocol"`
+	ExitProtocol  string        `json:"exit_protocol"`
+	Model         string        `json:"model"`
+	Stream        bool          `json:"stream"`
+	Body          []byte        `json:"body"`
+	Headers       plugin.Header `json:"headers,omitempty"`
+	Query         plugin.Header `json:"query,omitempty"`
+	Alt           string        `json:"alt,omitempty"`
+	CallbackID    string        `json:"host_callback_id,omitempty"`
 }
 
 func (want wish) modelRequest(callbackID string) modelRequest {
@@ -290,11 +234,11 @@ func (want wish) modelRequest(callbackID string) modelRequest {
 
 func execute(want wish, callbackID string) outcome {
 	var reply struct {
-		StatusCode int                 `json:"status_code"`
-		Headers    map[string][]string `json:"headers"`
-		Body       []byte              `json:"body"`
+		StatusCode int           `json:"status_code"`
+		Headers    plugin.Header `json:"headers"`
+		Body       []byte        `json:"body"`
 	}
-	if err := callHost("host.model.execute", want.modelRequest(callbackID), &reply); err != nil {
+	if err := plugin.CallHost("host.model.execute", want.modelRequest(callbackID), &reply); err != nil {
 		return outcome{Err: err}
 	}
 	return outcome{Status: reply.StatusCode, Headers: reply.Headers, Body: reply.Body}
@@ -308,11 +252,11 @@ type streamRef struct {
 // not, and the host does when management.handle returns, because the stream was opened with that call's callback id.
 func stream(want wish, callbackID string) (done outcome) {
 	var opened struct {
-		StatusCode int                 `json:"status_code"`
-		Headers    map[string][]string `json:"headers"`
-		StreamID   string              `json:"stream_id"`
+		StatusCode int           `json:"status_code"`
+		Headers    plugin.Header `json:"headers"`
+		StreamID   string        `json:"stream_id"`
 	}
-	if err := callHost("host.model.execute_stream", want.modelRequest(callbackID), &opened); err != nil {
+	if err := plugin.CallHost("host.model.execute_stream", want.modelRequest(callbackID), &opened); err != nil {
 		return outcome{Err: err}
 	}
 	if opened.StreamID == "" {
@@ -320,7 +264,7 @@ func stream(want wish, callbackID string) (done outcome) {
 	}
 	ref := streamRef{opened.StreamID}
 	if !want.ImplicitClose {
-		defer func() { done.CloseErr = callHost("host.model.stream_close", ref, nil) }()
+		defer func() { done.CloseErr = plugin.CallHost("host.model.stream_close", ref, nil) }()
 	}
 	done = outcome{Status: opened.StatusCode, Headers: opened.Headers}
 	for {
@@ -329,7 +273,7 @@ func stream(want wish, callbackID string) (done outcome) {
 			Error   string `json:"error"`
 			Done    bool   `json:"done"`
 		}
-		if err := callHost("host.model.stream_read", ref, &piece); err != nil {
+		if err := plugin.CallHost("host.model.stream_read", ref, &piece); err != nil {
 			done.Status, done.Err = 0, err
 			return done
 		}

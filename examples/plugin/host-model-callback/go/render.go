@@ -1,35 +1,25 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
-	"html"
 	"strconv"
-	"strings"
+
+	plugin "cpa-examples/lib/go"
 )
 
-// render makes the page. Every text that is not ours is escaped.
+// render makes the page; what is empty is not on it.
 func render(want wish, done outcome) string {
-	var out strings.Builder
-	out.WriteString("<!doctype html><html><head><meta charset=\"utf-8\"><title>Host Model Callback</title></head><body>" +
-		"<main><h1>Host Model Callback</h1><dl>")
-	for _, row := range rows(want, done) {
-		out.WriteString("<dt>" + html.EscapeString(row[0]) + "</dt><dd><code>" + html.EscapeString(row[1]) + "</code></dd>")
-	}
-	out.WriteString("</dl>")
-	for _, section := range [][2]string{
-		{"Error", errorText(done.Err)},
-		{"Close Error", errorText(done.CloseErr)},
-		{"Headers", headersText(done.Headers)},
-		{"Stream Chunks", string(done.Chunks)},
-		{"Body", indented(done.Body)},
-	} {
-		if section[1] != "" {
-			out.WriteString("<h2>" + section[0] + "</h2><pre>" + html.EscapeString(section[1]) + "</pre>")
-		}
-	}
-	out.WriteString("</main></body></html>\n")
-	return out.String()
+	return plugin.Page{
+		Title: title,
+		Rows:  rows(want, done),
+		Sections: []plugin.Section{
+			{Heading: "Error", Class: "error", Text: errorText(done.Err)},
+			{Heading: "Close Error", Class: "error", Text: errorText(done.CloseErr)},
+			{Heading: "Headers", Text: headersText(done.Headers)},
+			{Heading: "Stream Chunks", Text: string(done.Chunks)},
+			{Heading: "Body", Text: plugin.Indented(done.Body)},
+		},
+	}.HTML()
 }
 
 func rows(want wish, done outcome) [][2]string {
@@ -62,7 +52,7 @@ func errorText(err error) string {
 	return err.Error()
 }
 
-func headersText(headers map[string][]string) string {
+func headersText(headers plugin.Header) string {
 	if len(headers) == 0 {
 		return ""
 	}
@@ -71,13 +61,4 @@ func headersText(headers map[string][]string) string {
 		return ""
 	}
 	return string(text)
-}
-
-// indented is the body with two blanks per level if it is JSON, else as it is.
-func indented(body []byte) string {
-	var out bytes.Buffer
-	if json.Indent(&out, body, "", "  ") != nil {
-		return string(body)
-	}
-	return out.String()
 }

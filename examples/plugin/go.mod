@@ -1,0 +1,3 @@
+module cpa-examples
+
+go 1.19

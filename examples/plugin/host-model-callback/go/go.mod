@@ -1,3 +1,0 @@
-module host-model-callback
-
-go 1.19

@@ -1,0 +1,29 @@
+// A plugin that changes requests: to one fixed body.
+package main
+
+import plugin "cpa-examples/lib/go"
+
+const name = "example-request-normalizer-go"
+
+var registration = plugin.Registration{
+	SchemaVersion: 1,
+	Metadata: plugin.Metadata{
+		Name:             name,
+		Version:          "0.1.0",
+		Author:           "router-for-me",
+		GitHubRepository: "https://github.com/router-for-me/CLIProxyAPI",
+		Logo:             "https://example.invalid/" + name + ".png",
+		ConfigFields:     []plugin.ConfigField{},
+	},
+	Capabilities: plugin.Capabilities{RequestNormalizer: true},
+}
+
+func init() {
+	plugin.Serve(plugin.Methods{
+		"plugin.register":    plugin.Constant(registration),
+		"plugin.reconfigure": plugin.Constant(registration),
+		"request.normalize":  plugin.Constant(plugin.Body{Body: []byte(`{"normalized_by":"` + name + `"}`)}),
+	})
+}
+
+func main() {}

@@ -1,0 +1,30 @@
+// A plugin that applies reasoning settings: by one fixed body.
+package main
+
+import plugin "cpa-examples/lib/go"
+
+const name = "example-thinking-go"
+
+var registration = plugin.Registration{
+	SchemaVersion: 1,
+	Metadata: plugin.Metadata{
+		Name:             name,
+		Version:          "0.1.0",
+		Author:           "router-for-me",
+		GitHubRepository: "https://github.com/router-for-me/CLIProxyAPI",
+		Logo:             "https://example.invalid/" + name + ".png",
+		ConfigFields:     []plugin.ConfigField{},
+	},
+	Capabilities: plugin.Capabilities{ThinkingApplier: true},
+}
+
+func init() {
+	plugin.Serve(plugin.Methods{
+		"plugin.register":     plugin.Constant(registration),
+		"plugin.reconfigure":  plugin.Constant(registration),
+		"thinking.identifier": plugin.Constant(plugin.Identifier{Identifier: name}),
+		"thinking.apply":      plugin.Constant(plugin.Body{Body: []byte(`{"thinking_applied_by":"` + name + `"}`)}),
+	})
+}
+
+func main() {}
