@@ -3,43 +3,37 @@
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
-from time import time
-from typing import Any
 
 import attrs
 import trio
 
-from cpa.config.load import Loaded, parse_config
-from cpa.config.schema import Config
+from cpa.config.load import Loaded
+from cpa.config.schema import Config, StateBackend
 from cpa.config.watch import describe_changes, reload, restart_keys_changed, watch_config
-from cpa.credentials.from_config import credentials_from_config, provider_key
-from cpa.credentials.model import FROM_CONFIG, Credential
+from cpa.credentials.files import DIRECTORY_MODE
+from cpa.credentials.from_config import credentials_from_config
+from cpa.credentials.model import Credential
+from cpa.demo import with_demo_provider
 from cpa.errors import ConfigError, CpaError
-from cpa.formats.redaction import is_secret_header_name
-from cpa.host.plugin_models import Native
 from cpa.host.plugins import PluginHost, open_plugin_host
-from cpa.models.profiles import profile_of
-from cpa.models.registry import ModelRegistry
+from cpa.masking import Secrets, environment_secrets
 from cpa.observability.log import configure_logging, get_logger
 from cpa.observability.metrics import Metrics, NullMetrics, PrometheusMetrics
 from cpa.observability.redact import KnownSecrets
 from cpa.observability.request_log import RequestLogs, RequestLogSettings, open_request_logs
 from cpa.observability.sink import FileDestination, LogSink, StreamDestination, log_directory, open_sink
-from cpa.pipeline.chains import Chain, Compiled, of_config
+from cpa.pipeline.chains import Chain
 from cpa.pipeline.compiling import compile_chains
-from cpa.pipeline.completions import Completions, open_completions
-from cpa.pipeline.payload import payload_of
-from cpa.pipeline.plan import Plan
-from cpa.pipeline.runner import Services
-from cpa.pipeline.stage import Registration, StageKind
-from cpa.pipeline.translating import TranslationServices
-from cpa.scheduling.round_robin import RoundRobin
-from cpa.server.access import Access
+from cpa.pipeline.completions import open_completions
+from cpa.pipeline.stage import Registration
+from cpa.runtime import RuntimeBuilder, native_parts
+from cpa.scheduling.saved import open_saver
+from cpa.scheduling.scheduler import Scheduling
+from cpa.scheduling.store import StateStore
 from cpa.server.http import make_app
 from cpa.server.listener import (
     ClientServer,
@@ -51,30 +45,18 @@ from cpa.server.listener import (
 )
 from cpa.server.management.keys import ManagementKeys
 from cpa.server.management.routes import is_reserved
-from cpa.server.state import Runtime, ServerState
-from cpa.testing.mock import serve_mock
-from cpa.translation.context import TranslationSettings
-from cpa.translation.signatures import SignatureCache
-from cpa.translation.store import ResponseStore
-from cpa.types import Accounts, Executor, Scheduler
+from cpa.server.resp import serve_resp
+from cpa.server.state import ServerState
 from cpa.upstream.client import UpstreamClients, open_clients
-from cpa.upstream.executor import UpstreamSettings, executors
-from cpa.upstream.proxies import DIRECT_VALUES
 from cpa.usage.collector import open_collector
+from cpa.usage.limit_store import MemoryLimitStore
+from cpa.usage.service import UsageServices, open_usage
 from cpa.version import VERSION
 from cpa.workers import Place, follow_supervisor
 
 log = get_logger()
 
-DEMO_PROVIDER = "http://127.0.0.1:8318"
-"""Where the demo configuration expects the mock provider; the demo puts its real address there."""
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
-COMPATIBLE_PROVIDER = provider_key("")
-"""Provider key of endpoints that speak OpenAI's protocol and have no name."""
-MANAGEMENT_PASSWORD = "MANAGEMENT_PASSWORD"
-"""Environment variable: a management key beside the configured one; it also lets in those who come from elsewhere."""
-MIN_RANDOM_CHARS = 12
-"""Shorter values under harmless names are taken for settings; real keys have 20 and more."""
 FORCED_EXIT = 130
 """Exit code when a second signal ended the program at once."""
 
@@ -142,6 +124,7 @@ class App:
         # Requests that run on use the old ones, and a key that was taken out of use here is still a key.
         self._secrets.configs = (old, new)
         self._secrets.renew(self.plugins)
+        await self.state.usage.configure(new, managed=self.state.keys.enabled(new.remote_management))
         self.state.runtime = self._builder.build(new)
         self.server.limits = new.limits
         self.state.request_logs.configure(request_log_settings(new))
@@ -163,131 +146,6 @@ class App:
         """Accept nobody any more and let what runs finish within the grace time."""
         log.info("server.draining", connections=len(self.server.connections))
         self.server.drain()
-
-
-@attrs.define(eq=False)
-class Secrets:
-    """What logs must not show.
-
-    Attributes:
-      configs: whose secrets these are.
-    """
-
-    configs: tuple[Config, ...]
-    known: KnownSecrets = attrs.field(factory=KnownSecrets)
-
-    def renew(self, plugins: PluginHost | None = None) -> None:
-        """Know those of `configs`, of the environment and of the credentials that *plugins* have to do with."""
-        accounts = plugins.accounts.snapshot.credentials if plugins is not None else ()
-        self.known.replace(
-            (
-                *(secret for config in self.configs for secret in secrets_of(config)),
-                *environment_secrets(),
-                *(secret for credential in accounts for secret in credential.secrets()),
-            )
-        )
-
-
-@attrs.define(kw_only=True, eq=False)
-class RuntimeBuilder:
-    """Makes snapshots; holds what survives a reload.
-
-    Attributes:
-      registrations: stages of in-process Python code.
-      chains: of in-process Python code; they come before those of configurations.
-      plugins: whose stages join them.
-      signatures, responses: what translation keeps for clients that cannot, or do not want to.
-    """
-
-    clients: UpstreamClients
-    completions: Completions
-    scheduler: Scheduler
-    plugins: PluginHost
-    accounts: Accounts
-    registrations: tuple[Registration, ...] = ()
-    chains: tuple[Compiled, ...] = ()
-    signatures: SignatureCache = attrs.field(factory=SignatureCache)
-    responses: ResponseStore = attrs.field(factory=ResponseStore)
-
-    def build(self, config: Config) -> Runtime:
-        """The snapshot of *config*."""
-        accounts = self.plugins.accounts.snapshot
-        credentials = (*credentials_from_config(config), *accounts.credentials)
-        native = native_executors(self.clients, config, credentials)
-        by_provider = {**self.plugins.executors(), **native}
-        for credential in accounts.credentials:
-            if credential.base_url:  # of a plugin that leaves the execution to us (plugin-abi 4.3.4)
-                by_provider.setdefault(credential.provider, native[COMPATIBLE_PROVIDER])
-        for provider in {c.provider for c in credentials if c.source == FROM_CONFIG} - set(by_provider):
-            log.warning("provider.unsupported", provider=provider, hint="its credentials are not used yet")
-        models = ModelRegistry(
-            credentials,
-            by_provider,
-            plugin_models=accounts.models,
-            excluded_by_provider=config.oauth_excluded_models,
-            aliases_by_provider=config.oauth_model_alias,
-            force_prefix=config.force_model_prefix,
-            created_unix=int(time()),
-        )
-        # They were judged when the configuration was read: this raises nothing.
-        configured = compile_chains(map(of_config, config.pipeline.chains), where="pipeline.chains")
-        plan = Plan.build(self.registrations + self.plugins.registrations(), (*self.chains, *configured))
-        return Runtime(
-            config=config,
-            access=self._access(config, plan),
-            models=models,
-            services=Services(
-                plan=plan,
-                models=models,
-                scheduler=self.scheduler,
-                completions=self.completions,
-                passthrough_headers=config.passthrough_headers,
-                max_event_bytes=config.limits.sse_event_bytes,
-                nested_depth=config.limits.nested_depth,
-                translation=TranslationServices(
-                    settings=TranslationSettings(
-                        strict=config.translation.strict, report_losses=config.translation.report_losses
-                    ),
-                    profile_of=profile_of,
-                    signatures=self.signatures.of_tenant,
-                    responses=self.responses.of_tenant,
-                ),
-                accounts=self.accounts,
-                direct=self.plugins.direct(),
-                payload=payload_of(config),
-                thinking_of=models.thinking,
-                answer_name=models.answer_name,
-            ),
-        )
-
-    def _access(self, config: Config, plan: Plan) -> Access:
-        """Keys, then plugins; an exclusive plugin decides alone."""
-        providers = plan.of(StageKind.FRONTEND_AUTH)
-        exclusive = self.plugins.exclusive_auth()
-        if exclusive is None:
-            return Access(config.api_keys, providers)
-        return Access((), tuple(entry for entry in providers if entry.plugin_id == exclusive))
-
-
-def native_executors(
-    clients: UpstreamClients, config: Config, credentials: Iterable[Credential]
-) -> Mapping[str, Executor]:
-    """Who serves *credentials* without a plugin, by provider key."""
-    found = {credential.provider for credential in credentials}
-    return executors(clients, UpstreamSettings.of(config), {*found, COMPATIBLE_PROVIDER})
-
-
-def native_parts(clients: UpstreamClients, config: Config, from_files: Sequence[Credential]) -> Native:
-    """What needs no plugin, of *config* and the credentials that plugins read *from_files*."""
-    configured = credentials_from_config(config)
-    credentials = (*configured, *from_files)
-    by_provider = native_executors(clients, config, credentials)
-    models = ModelRegistry(credentials, by_provider, force_prefix=config.force_model_prefix)
-    return Native(
-        providers=frozenset(by_provider),
-        models=frozenset(card.id for card in models.cards),
-        credential_ids=frozenset(credential.id for credential in configured),
-    )
 
 
 @asynccontextmanager
@@ -313,6 +171,7 @@ async def open_app(
     """
     config = loaded.config
     own_chains = compile_chains(chains)
+    await require_auth_dir(config)
     secrets = Secrets((config,))
     secrets.renew()
     listeners = listeners or await bind(config, options)
@@ -324,10 +183,13 @@ async def open_app(
             open_request_logs(request_log_settings(config), secrets=secrets.known)
         )
         clients = await stack.enter_async_context(open_clients(connect_seconds=config.limits.connect_seconds))
+        keys = ManagementKeys("".join(environment_secrets()))
+        usage = await stack.enter_async_context(open_usage(config, managed=keys.enabled(config.remote_management)))
 
         def plugins_changed() -> None:
             secrets.renew(plugins)
             state.runtime = builder.build(state.runtime.config)
+            usage.queue.refreshed()
 
         # First in, last out: what the others still have to tell plugins at the end finds them alive.
         plugins = await stack.enter_async_context(
@@ -342,13 +204,14 @@ async def open_app(
             )
         )
         completions = await stack.enter_async_context(open_completions())
-        usage = await stack.enter_async_context(open_collector(plugins.usage_sinks))
+        scheduling = Scheduling(store=await open_state(config, usage, stack))
+        accounts = await stack.enter_async_context(open_collector(plugins.usage_sinks, current_taps=usage.current_taps))
         builder = RuntimeBuilder(
             clients=clients,
             completions=completions,
-            scheduler=RoundRobin(),
+            scheduling=scheduling,
             plugins=plugins,
-            accounts=usage,
+            accounts=accounts,
             registrations=tuple(registrations),
             chains=own_chains,
         )
@@ -357,9 +220,17 @@ async def open_app(
             metrics=make_metrics(config, clients, sink, request_logs),
             request_logs=request_logs,
             plugins=plugins,
-            keys=ManagementKeys("".join(environment_secrets())),
+            keys=keys,
+            usage=usage,
         )
+
+        def cooldown_directory() -> Path | None:
+            present = state.runtime.config
+            return present.auth_dir if present.save_cooldown_status else None
+
+        await stack.enter_async_context(open_saver(scheduling.health, cooldown_directory))
         server = make_server(make_app(state), config)
+        server.foreign = partial(serve_resp, state)
         await plugins.apply(config.plugins)
         nursery = await stack.enter_async_context(trio.open_nursery())
         await nursery.start(server.serve, listeners)
@@ -383,6 +254,33 @@ async def open_app(
         finally:
             state.ready = False
             nursery.cancel_scope.cancel()
+
+
+async def require_auth_dir(config: Config) -> None:
+    """Make the folder of credentials. Raises: StartError when that fails and somebody asked for that folder.
+
+    Without the default one a proxy still serves the keys of its configuration: containers have homes that cannot be
+    written.
+    """
+    if config.auth_dir == Config().auth_dir:
+        await trio.lowlevel.checkpoint()
+        return
+    make = partial(config.auth_dir.mkdir, mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+    try:
+        await trio.to_thread.run_sync(make)
+    except OSError as exc:
+        raise StartError(f"auth-dir: cannot make {config.auth_dir}: {exc.strerror}") from exc
+
+
+async def open_state(config: Config, usage: UsageServices, stack: AsyncExitStack) -> StateStore | None:
+    """The store that *config* wants, closed with *stack*; None = the memory of this process."""
+    if config.state.backend is not StateBackend.REDIS:
+        return None
+    from cpa.state.service import open_shared_state  # its client library takes a third of a start
+
+    counters = usage.limiter.store
+    limits = counters if isinstance(counters, MemoryLimitStore) else None
+    return await stack.enter_async_context(open_shared_state(config.state.url, limits))
 
 
 async def bind(config: Config, options: Options) -> Listeners:
@@ -467,29 +365,6 @@ async def until_stopped(app: App, signals: AsyncIterator[int]) -> int:
     return code
 
 
-async def with_demo_provider(loaded: Loaded, stack: AsyncExitStack) -> Loaded:
-    """Run a mock provider in *stack* and return the demo's configuration with its address."""
-    nursery = await stack.enter_async_context(trio.open_nursery())
-    stack.callback(nursery.cancel_scope.cancel)
-
-    async def provider(task_status: trio.TaskStatus[int]) -> None:
-        await serve_mock(host="127.0.0.1", port=0, task_status=task_status)
-
-    port: int = await nursery.start(provider)
-    text = demo_text().replace(DEMO_PROVIDER, f"http://127.0.0.1:{port}")
-    return attrs.evolve(loaded, config=parse_config(text, file="demo.yaml").config)
-
-
-def load_demo() -> Loaded:
-    """The demo's configuration as it is shipped."""
-    return parse_config(demo_text(), file="demo.yaml")
-
-
-def demo_text() -> str:
-    """The file behind ``--demo``."""
-    return files("cpa").joinpath("demo.yaml").read_text(encoding="utf-8")
-
-
 def apply_logging(config: Config, sink: LogSink, secrets: KnownSecrets) -> None:
     """Point the application log where *config* wants it. Raises: StartError when no file can be written there."""
     total_bytes = config.logs_max_total_size_mb << 20
@@ -542,47 +417,12 @@ def restart_needed(old: Config, new: Config) -> Iterator[str]:
         yield "limits.connect-seconds"
     if old.metrics.enabled != new.metrics.enabled:
         yield "metrics.enabled"
-
-
-def secrets_of(value: object) -> Iterator[str]:
-    """Every text of a configuration that its own repr keeps to itself, to be masked wherever it may turn up."""
-    cls: Any = type(value)
-    if attrs.has(cls):
-        for field in attrs.fields(cls):
-            inner = getattr(value, field.name)
-            if field.repr is False:
-                yield from (text for text in texts(inner) if text not in DIRECT_VALUES)
-            else:
-                yield from secrets_of(inner)
-    elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from secrets_of(inner)
-    elif isinstance(value, tuple):
-        for inner in value:
-            yield from secrets_of(inner)
-
-
-def environment_secrets() -> tuple[str, ...]:
-    """The management password of the environment, if there is one."""
-    password = os.environ.get(MANAGEMENT_PASSWORD, "").strip()
-    return (password,) if password else ()
-
-
-def texts(value: object) -> Iterator[str]:
-    """The strings inside *value* that may be secret; of mappings (headers, plugin settings) not every one is."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from (text for text in texts(inner) if is_secret_header_name(key) or looks_random(text))
-    elif isinstance(value, tuple):
-        for inner in value:
-            yield from texts(inner)
-
-
-def looks_random(text: str) -> bool:
-    """Long and of letters and digits, as keys are; words, paths of types and the like are not worth mangling logs."""
-    return len(text) >= MIN_RANDOM_CHARS and any(map(str.isdigit, text)) and any(map(str.isalpha, text))
+    if old.usage.ledger.enabled != new.usage.ledger.enabled:
+        yield "usage.ledger.enabled"
+    if old.state != new.state:
+        yield "state"
+    if old.usage.ledger.path != new.usage.ledger.path:
+        yield "usage.ledger.path"
 
 
 def report(loaded: Loaded) -> None:

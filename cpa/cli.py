@@ -10,9 +10,11 @@ from pathlib import Path
 import trio
 
 from cpa import cli_flags, cli_plugin, cli_translate
-from cpa.app import Options, StartError, load_demo, serve
+from cpa.app import Options, StartError, serve
 from cpa.config.load import load_config
 from cpa.credentials.from_config import credentials_from_config
+from cpa.credentials.judging import judge_folder
+from cpa.demo import load_demo
 from cpa.errors import ConfigError
 from cpa.formats.names import SAME_WIRE, Format, translates
 from cpa.models.registry import offers
@@ -40,6 +42,13 @@ examples:
   cpa translate --from claude --to gemini < request.json
   cpa plugin list --config config.yaml  which plugins there are, and how they are
   cpa plugin check acme.so              test a plugin against the contract
+"""
+
+MOCK_EPILOG = """\
+the model's name says how to answer, and X-Mock-* headers do:
+  mock-chunks-20-delay-100  mock-think-tool  mock-status-429-retry-after-7  mock-fault-cut-at-3
+a prompt can order tool calls, whatever the model, so that real agents run their tools:
+  [mock:call Bash {"command": "cat note.txt"}]
 """
 
 
@@ -138,7 +147,12 @@ def make_parser(plugin_flags: str = "") -> argparse.ArgumentParser:
     cli_translate.add_translate_command(commands, add_config)
     cli_plugin.add_plugin_commands(commands, add_config)
 
-    command = commands.add_parser("mock-provider", help="run a provider that answers by script and fails on demand")
+    command = commands.add_parser(
+        "mock-provider",
+        help="run a provider that answers by script and fails on demand",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=MOCK_EPILOG,
+    )
     command.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
     command.add_argument("--port", type=port, default=8318, help="port to bind (default: %(default)s; 0 = any)")
     command.add_argument("--require-key", metavar="KEY", help="answer 401 to requests without this key")
@@ -197,8 +211,16 @@ def run_check(options: argparse.Namespace) -> int:
         except OSError as exc:
             print(f"{options.config}: tls: expected a certificate and its key, got files that do not do: {exc}")
             return WRONG_INPUT
+    folder = judge_folder(loaded.config.auth_dir)
+    for warning in folder.warnings:
+        print(f"warning: {warning}")
+    if folder.problems:
+        print("\n".join(folder.problems))
+        return WRONG_INPUT
     credentials = credentials_from_config(loaded.config)
     print(f"{options.config}: ok, {len(credentials)} credentials of {len({c.provider for c in credentials})} providers")
+    if folder.usable:
+        print(f"{loaded.config.auth_dir}: ok, {folder.usable} credentials")
     return 0
 
 

@@ -28,6 +28,7 @@ from cpa.abi.gojson import GoJsonError, Tree
 from cpa.abi.methods import DEFAULT_TIMEOUT_S, METHODS, Direction, Method
 from cpa.abi.transport import HostCallHandler, LogLine, LogStream, PluginReply, PluginTransport
 from cpa.abi.wire_host import LogRequest
+from cpa.cli_new import add_new_command
 from cpa.config.load import Loaded, load_config
 from cpa.config.schema import Config, Isolation, PluginsConfig
 from cpa.errors import ConfigError, CpaError
@@ -98,8 +99,8 @@ def add_plugin_commands(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
     add_config: Callable[[argparse.ArgumentParser], None],
 ) -> None:
-    """`cpa plugin list | call | check`. *add_config* adds the option that names the configuration."""
-    plugin = commands.add_parser("plugin", help="list, call and check native plugins")
+    """`cpa plugin list | call | check | new`. *add_config* adds the option that names the configuration."""
+    plugin = commands.add_parser("plugin", help="list, call, check and make native plugins")
     actions = plugin.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     command = _add(actions, "list", "every plugin that was found or is configured, and its state", LIST_EPILOG)
@@ -132,6 +133,8 @@ def add_plugin_commands(
     )
     command.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     command.set_defaults(run=run_check)
+
+    add_new_command(actions)
 
 
 def _add(

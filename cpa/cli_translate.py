@@ -237,7 +237,7 @@ def parts_of(job: Job) -> tuple[ModelRequest, Candidate, Wire, TranslationServic
     )
     credential = Credential(id="translate", provider=str(job.provider), label="")
     candidate = Candidate(credential=credential, model=job.model, executor=Offline(wire))
-    settings = TranslationSettings(strict=job.config.translation.strict)
+    settings = TranslationSettings(**attrs.asdict(job.config.translation))
     services = TranslationServices(
         settings=settings, profile_of=lambda candidate, provider: known_profile(candidate.model, provider)
     )

@@ -11,6 +11,7 @@
     │ ├ UnknownRoute 404
     │ ├ RequestTooLarge 413
     │ ├ RequestTimeout 408   the client took too long to send
+    │ ├ LimitExceeded 429    the client's key has used up a limit of the operator's; retry_after_s may be set
     │ └ Rejected             ended by an interceptor, with the answer that it gave
     ├ PipelineError 500
     │ ├ StageError           a stage failed: which one, of which plugin
@@ -27,12 +28,15 @@
       ├ ExecutorError        a plugin's executor failed, with the status that it chose
       ├ UpstreamStreamError  the provider reported an error inside a stream that had begun
       └ UpstreamProtocolError the provider broke its protocol (truncated, empty, unparsable)
+        └ UpstreamHungUp     it closed or reset the connection before its answer was complete
 
 Our misuse and a peer's misbehaviour never share a class. `trio.Cancelled` is never a `CpaError`.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
+
+from cpa.jsontypes import JsonValue
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 """HTTP headers as on the wire: lower-case names, in order, repeats kept."""
@@ -143,6 +147,22 @@ class RequestTimeout(RequestError):
     retryable = True
 
 
+class LimitExceeded(RequestError):
+    """A limit of the client's key is used up (``limits.clients``).
+
+    Attributes:
+      retry_after_s: seconds until something is left again, > 0, or None when it never will be.
+    """
+
+    http_status = 429
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, *, code: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message, code=code)
+        self.retry_after_s = retry_after_s
+        self.retryable = retry_after_s is not None
+
+
 class Rejected(RequestError):
     """An interceptor ended the exchange with an answer of its own.
 
@@ -233,6 +253,7 @@ class NoCredential(CredentialError):
 
     Attributes:
       retry_after_s: seconds until the first one recovers, > 0, or None when unknown.
+      details: what else OpenAI's shape of the error has room for (proxy 1.15, the cooldown body). JSON values.
     """
 
     def __init__(
@@ -242,9 +263,11 @@ class NoCredential(CredentialError):
         code: str | None = None,
         http_status: int | None = None,
         retry_after_s: float | None = None,
+        details: Mapping[str, JsonValue] | None = None,
     ) -> None:
         super().__init__(message, code=code, http_status=http_status)
         self.retry_after_s = retry_after_s
+        self.details: Mapping[str, JsonValue] = {} if details is None else details
 
 
 class UpstreamError(CpaError):
@@ -273,6 +296,10 @@ class UpstreamTimeout(UpstreamError):
 
 class UpstreamProtocolError(UpstreamError):
     """The provider broke its protocol or hung up early."""
+
+
+class UpstreamHungUp(UpstreamProtocolError):
+    """The provider's connection ended before the answer was complete. That says nothing of the credential."""
 
 
 class UpstreamStatusError(UpstreamError):

@@ -1,6 +1,6 @@
 """Ids, values and Protocols that several layers share."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from typing import Final, NewType, Protocol, runtime_checkable
@@ -8,7 +8,7 @@ from typing import Final, NewType, Protocol, runtime_checkable
 import attrs
 
 from cpa.credentials.model import Credential
-from cpa.errors import CpaError, RawHeaders
+from cpa.errors import CpaError, RawHeaders, UpstreamError
 from cpa.formats.names import Format
 from cpa.jsontypes import JsonObject as JsonObject
 from cpa.jsontypes import JsonValue as JsonValue
@@ -34,6 +34,30 @@ class Operation(StrEnum):
     """OpenAI Responses: a conversation in fewer tokens, readable by its vendor only."""
     EMBED = "embed"
     """OpenAI's embeddings."""
+
+
+@attrs.frozen(kw_only=True)
+class Execution:
+    """What every call of one execution has in common.
+
+    Attributes:
+      callers: plugins whose nested calls led here, outermost first.
+      metadata: plugin-abi 6.11; a stage that wants to keep or change it takes a copy.
+      headers, query, path, principal, peer: of the client's request, which nested calls of a stage inherit.
+      memory: what adapters keep for the length of the execution, e.g. the encoded form of a body that several plugins
+        get.
+    """
+
+    request_id: RequestId
+    trace_id: TraceId
+    callers: tuple[PluginId, ...] = ()
+    metadata: JsonObject = attrs.field(factory=dict)
+    headers: RawHeaders = attrs.field(default=(), repr=False)
+    query: bytes = attrs.field(default=b"", repr=False)
+    path: str = ""
+    principal: str = attrs.field(default="", repr=False)
+    peer: str = ""
+    memory: dict[object, object] = attrs.field(factory=dict, repr=False, eq=False)
 
 
 class WireLog(Protocol):
@@ -76,11 +100,31 @@ class AttemptAccount(Protocol):
     def feed(self, block: bytes) -> None:
         """Whole events of a streamed answer, in the provider's protocol."""
 
+    def delivered(self) -> None:
+        """The client has taken all that was fed so far."""
+
     def body(self, data: bytes) -> None:
         """A whole answer, in the provider's protocol."""
 
     def finish(self, error: CpaError | None, *, complete: bool) -> None:
         """The attempt has ended; only the first call counts. *error*: None also for a client that left."""
+
+
+@attrs.frozen(kw_only=True)
+class FetchedMedia:
+    """What was found at an address: *data* of the type *mime*, or else *problem* says why there is nothing."""
+
+    mime: str = ""
+    data: bytes = attrs.field(default=b"", repr=False)
+    problem: str = ""
+
+
+class MediaFetcher(Protocol):
+    """Fetches media that a client names by address, for providers that take bytes only."""
+
+    async def fetch(self, urls: Sequence[str], *, allowed: Sequence[str] = ()) -> Sequence[FetchedMedia]:
+        """What is at each of *urls*, in their order. *allowed*: networks in CIDR form that need not be public."""
+        ...
 
 
 class Accounts(Protocol):
@@ -103,32 +147,13 @@ class Accounts(Protocol):
         request_body: bytes,
         request_id: str,
         trace_id: str,
+        execution: Execution | None = None,
     ) -> AttemptAccount:
-        """Begin the account of an attempt that starts now. *model*, *alias*: the provider's name and the client's."""
+        """Begin the account of an attempt that starts now. *model*, *alias*: the provider's name and the client's.
+
+        *execution*: which it belongs to, for what records tell of the client.
+        """
         ...
-
-
-@attrs.frozen(kw_only=True)
-class Execution:
-    """What every call of one execution has in common.
-
-    Attributes:
-      callers: plugins whose nested calls led here, outermost first.
-      metadata: plugin-abi 6.11; a stage that wants to keep or change it takes a copy.
-      headers, query, path, principal: of the client's request, which nested calls of a stage inherit.
-      memory: what adapters keep for the length of the execution, e.g. the encoded form of a body that several plugins
-        get.
-    """
-
-    request_id: RequestId
-    trace_id: TraceId
-    callers: tuple[PluginId, ...] = ()
-    metadata: JsonObject = attrs.field(factory=dict)
-    headers: RawHeaders = attrs.field(default=(), repr=False)
-    query: bytes = attrs.field(default=b"", repr=False)
-    path: str = ""
-    principal: str = attrs.field(default="", repr=False)
-    memory: dict[object, object] = attrs.field(factory=dict, repr=False, eq=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -214,14 +239,105 @@ class Executor(Protocol):
         ...
 
 
+@attrs.frozen(kw_only=True)
+class SelectionAsk:
+    """What a scheduler may know of an execution.
+
+    Attributes:
+      model: as routed, alias and suffix kept.
+      format: the client's protocol.
+      body: the client's, for ids of sessions in it.
+      principal: the client's key, which never leaves the scheduler but as a digest.
+      session: id of the connection that turns of one conversation share, e.g. a WebSocket's; empty = none.
+      pin: id of the only credential that may be used; empty = any.
+      preferred: provider key to the id of the credential that is used as long as it can be.
+    """
+
+    model: str
+    format: Format
+    operation: Operation = Operation.GENERATE
+    stream: bool = False
+    headers: RawHeaders = attrs.field(default=(), repr=False)
+    body: bytes = attrs.field(default=b"", repr=False)
+    principal: str = attrs.field(default="", repr=False)
+    session: str = ""
+    pin: str = ""
+    preferred: Mapping[str, str] = attrs.field(factory=dict)
+
+
+class Selection(Protocol):
+    """The credentials that one execution tries, in rounds (proxy 4.6). Synchronous on purpose: nothing can change
+    between the look and the choice. Every `pick` is followed by one of `succeeded`, `failed` and `close`."""
+
+    @property
+    def metadata(self) -> JsonObject:
+        """What plugins may know of the session that the execution belongs to (plugin-abi 6.11); empty without one."""
+        ...
+
+    @property
+    def settled(self) -> bool:
+        """The next pick is the next model of the same credential's pool; nobody is asked for it."""
+        ...
+
+    def choices(self) -> "Sequence[Candidate]":
+        """One for each credential that could be picked now, best priority only, by id; for plugins that choose."""
+        ...
+
+    def pick(self, *, credential_id: str = "", strategy: str = "") -> "Candidate | None":
+        """What to try next; None = nobody is left in this round.
+
+        *credential_id*: of one of `choices`, which is taken then. *strategy*: a built-in one for this pick only.
+        """
+        ...
+
+    def refreshable(self, error: UpstreamError) -> bool:
+        """The picked credential was refused in a way that a new token may mend, and no operator's rule decides."""
+        ...
+
+    def failed(self, error: UpstreamError, *, committed: bool = False) -> bool:
+        """What was picked last failed. *committed*: after the first byte. Returns: something else may be tried."""
+        ...
+
+    def succeeded(self) -> None:
+        """What was picked last has given its first byte, or its whole answer."""
+        ...
+
+    def pause(self) -> float | None:
+        """Begin another round. Returns: seconds to wait before its first `pick`; None = no more rounds."""
+        ...
+
+    def refusal(self) -> CpaError:
+        """Why the execution fails: the last provider's error, else why nobody could be asked."""
+        ...
+
+    def close(self) -> None:
+        """Give back what the execution holds; nothing is learnt from a client that left."""
+        ...
+
+
 class Scheduler(Protocol):
-    """Picks the credential of an attempt."""
+    """Decides which credentials executions use, and learns from how they fare."""
 
-    def pick(self, candidates: Sequence[Credential], *, model: str, strategy: str = "") -> Credential:
-        """Choose one of *candidates* (1..n, none tried before in this round).
+    def executors(self, candidates: "Sequence[Candidate]") -> Sequence[Executor]:
+        """The distinct executors of *candidates*, which is the registry's own tuple."""
+        ...
 
-        *strategy* names a built-in one for this pick only; empty = as configured.
-        Synchronous on purpose: nothing can change between the look and the choice. Raises: NoCredential.
+    def select(
+        self, candidates: "Sequence[Candidate]", ask: SelectionAsk, *, executors: Sequence[Executor]
+    ) -> Selection:
+        """Begin the selection among those of *candidates* (1..n) that *executors* serve."""
+        ...
+
+
+class Refresher(Protocol):
+    """Renews credentials that a provider refused (proxy 3.7)."""
+
+    async def refresh(self, credential: Credential) -> Credential | None:
+        """Renew *credential*, whose token got a 401; many at once share one attempt.
+
+        Returns: the same credential (same id) with another token, to be tried once; also when somebody renewed it
+          since *credential* was taken. None: nobody can renew it, it is disabled or gone, or renewing it failed.
+        Raises nothing. Cancellation: what was begun goes on, so that what is issued is kept.
         """
         ...
 

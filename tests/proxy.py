@@ -45,6 +45,8 @@ port: 0
 proxy-url: direct
 auth-dir: {auth_dir}
 api-keys: [{client_key}]
+disable-cooling: true  # what one request does to a provider must not decide about the next one
+request-retry: 0
 openai-compatibility:
   - name: mock
     base-url: {provider}/v1
@@ -113,6 +115,7 @@ async def running_proxy(
     extra: str = "",
     provider_url: str | None = None,
     registrations: Iterable[Registration] = (),
+    keyless: bool = False,
 ) -> AsyncIterator[RunningProxy]:
     """A mock provider and a proxy in front of it while the block runs.
 
@@ -124,9 +127,10 @@ async def running_proxy(
       extra: YAML to append to it.
       provider_url: where the providers are instead of the mock.
       registrations: stages of the pipeline.
+      keyless: the mock takes any key.
     """
     with TemporaryDirectory(prefix="cpa-test-") as directory:
-        async with open_mock(require_key=PROVIDER_KEY) as mock:
+        async with open_mock(require_key=None if keyless else PROVIDER_KEY) as mock:
             text = (config or CONFIG).format(
                 auth_dir=directory,
                 client_key=CLIENT_KEY,

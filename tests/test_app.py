@@ -16,29 +16,27 @@ from cpa import app as app_module
 from cpa.app import (
     App,
     Options,
-    RuntimeBuilder,
     StartError,
     bind,
-    load_demo,
-    native_parts,
     open_app,
     proxy_settings,
-    secrets_of,
-    with_demo_provider,
 )
 from cpa.config import watch
 from cpa.config.load import Loaded, load_config, parse_config
 from cpa.config.schema import Config, ModelEntry
 from cpa.credentials.model import FROM_FILE, Credential
+from cpa.demo import load_demo, with_demo_provider
 from cpa.formats.models import ModelCard
 from cpa.host.account_snapshot import AccountsSnapshot
 from cpa.host.plugins import open_plugin_host
+from cpa.masking import secrets_of
 from cpa.models.plugins import PluginModels
 from cpa.observability.log import get_logger
 from cpa.observability.redact import KnownSecrets
 from cpa.observability.sink import LogSink
 from cpa.pipeline.completions import open_completions
-from cpa.scheduling.round_robin import RoundRobin
+from cpa.runtime import RuntimeBuilder, native_parts
+from cpa.scheduling.scheduler import ConfiguredScheduler, Scheduling
 from cpa.testing.mock import MockProvider, expected_body, open_mock
 from cpa.types import PluginId
 from cpa.upstream.client import ClientStats, UpstreamClients, open_clients
@@ -255,7 +253,7 @@ async def open_builder() -> AsyncIterator[RuntimeBuilder]:
             ) as plugins,
         ):
             yield RuntimeBuilder(
-                clients=clients, completions=completions, scheduler=RoundRobin(), plugins=plugins, accounts=usage
+                clients=clients, completions=completions, scheduling=Scheduling(), plugins=plugins, accounts=usage
             )
 
 
@@ -276,7 +274,8 @@ claude-api-key: [{api-key: k, prefix: team, models: [{name: m}]}]
         runtime = builder.build(parsed(text))
         assert {card.id for card in runtime.models.cards} == {"team/m"}
         assert runtime.services.models is runtime.models
-        assert runtime.services.scheduler is builder.scheduler
+        assert isinstance(runtime.services.scheduler, ConfiguredScheduler)
+        assert runtime.services.scheduler.scheduling is builder.scheduling
         assert runtime.services.passthrough_headers
         assert runtime.services.max_event_bytes == 12345
         assert runtime.access.check([(b"x-api-key", b"client-aaaa")], b"")

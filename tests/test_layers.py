@@ -30,12 +30,17 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "cpa.__init__": frozenset({"app", "config", "pipeline"}),
     "cpa.cli": ANYTHING,
     "cpa.cli_flags": ANYTHING,
+    "cpa.cli_new": frozenset({"scaffold"}),
     "cpa.cli_plugin": ANYTHING,
     "cpa.cli_translate": ANYTHING,
     "cpa.supervisor": ANYTHING,
     "cpa.app": ANYTHING,
+    "cpa.demo": ANYTHING,
+    "cpa.masking": ANYTHING,
+    "cpa.runtime": ANYTHING,
     "cpa.workers": frozenset(),
-    "cpa.server": frozenset({"host", "pipeline", "formats", "models", "observability", "usage"}),
+    "cpa.server": frozenset({"host", "pipeline", "formats", "models", "observability", "scheduling", "usage"})
+    | {"credentials"},  # management shows and edits their files
     "cpa.host": frozenset({"abi", "pipeline", "upstream", "usage", "models", "scheduling", "credentials", "config"})
     | {"formats", "observability"},
     "cpa.abi": frozenset({"formats"}),
@@ -43,7 +48,9 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "cpa.translation": frozenset({"formats"}),
     "cpa.upstream": frozenset({"credentials", "formats"}),
     "cpa.models": frozenset({"credentials", "formats"}),
-    "cpa.scheduling": frozenset({"credentials"}),
+    "cpa.scheduling": frozenset({"credentials", "formats"}),  # errors and requests are read by what they say
+    "cpa.scaffold": frozenset({"abi", "host"}),  # names of methods, and what may be a plugin's id
+    "cpa.state": frozenset({"scheduling", "usage", "observability"}),
     "cpa.usage": frozenset({"credentials", "formats"}),
     "cpa.credentials": frozenset({"config"}),
     "cpa.observability": frozenset({"formats"}),
@@ -55,13 +62,17 @@ LAYERS: Mapping[str, frozenset[str]] = {
 NOT_ABOVE = {
     "cli": {"cpa.__main__"},
     "cli_flags": {"cpa.cli"},
+    "cli_new": {"cpa.cli_plugin"},
     "cli_plugin": {"cpa.cli", "cpa.cli_flags", "cpa.cli_translate"},
     "cli_translate": {"cpa.cli"},
     "supervisor": {"cpa.cli"},
+    "demo": {"cpa.app", "cpa.cli"},
+    "masking": {"cpa.app"},
+    "runtime": {"cpa.app"},
     "app": {"cpa.__main__", "cpa.__init__", "cpa.cli", "cpa.supervisor", "cpa.testing"},
 }
 """What stands at the top is imported from there only."""
-TESTING_USERS = frozenset({"cpa.app", "cpa.cli", "cpa.cli_plugin"})
+TESTING_USERS = frozenset({"cpa.demo", "cpa.cli", "cpa.cli_plugin"})
 """The demo, `cpa mock-provider` and `cpa plugin check`."""
 
 DOORS: Mapping[str, tuple[str, ...]] = {
@@ -74,6 +85,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "hypercorn": ("cpa.server", "cpa.app"),
     "h2": ("cpa.server",),
     "h11": ("cpa.server",),
+    "wsproto": ("cpa.server",),
     "httptools": ("cpa.upstream", "cpa.server", "cpa.testing.mock"),
     "yaml": ("cpa.config",),
     "watchfiles": ("cpa.config",),
@@ -81,9 +93,10 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "prometheus_client": ("cpa.observability",),
     "brotli": ("cpa.formats.coding",),
     "zstandard": ("cpa.formats.coding",),
-    "coredis": ("cpa.usage", "cpa.scheduling"),
+    "sqlite3": ("cpa.usage",),
+    "coredis": ("cpa.state",),
     "asyncio": (),
-    "anyio": (),
+    "anyio": ("cpa.state",),
     "requests": (),
     "aiohttp": (),
     "threading": ("cpa.abi", "cpa.observability"),
@@ -103,6 +116,8 @@ TRIO_ALLOWED = frozenset(
     {
         "cpa.pipeline.runner",
         "cpa.pipeline.answer",
+        "cpa.pipeline.asking",
+        "cpa.pipeline.attempts",
         "cpa.pipeline.completions",
         "cpa.abi.transport",
         "cpa.abi.process",
@@ -114,8 +129,11 @@ TRIO_ALLOWED = frozenset(
 ASYNC_ALLOWED = TRIO_ALLOWED | {
     "cpa.pipeline.applying",
     "cpa.pipeline.dispatch",
+    "cpa.pipeline.running",
+    "cpa.pipeline.services",
     "cpa.pipeline.stream",
     "cpa.pipeline.stage",
+    "cpa.pipeline.unfolding",
     "cpa.types",
 }
 """Where coroutines are without an event loop: they only await what they are given."""

@@ -109,13 +109,15 @@ def encode_base64(value: bytes) -> bytes:
 class B64:
     """Bytes that travel as base64 and remember their text: one value serves all plugin calls of an exchange.
 
-    Immutable. An empty one is ``null`` on the wire, which every plugin reads as "none".
+    Immutable. An empty one is ``null`` on the wire, which every plugin reads as "none", unless it is *present*: then
+    it is the empty string, as an empty but existing slice of Go's (plugin-abi 2.4).
     """
 
-    __slots__ = ("_data", "_text")
+    __slots__ = ("_data", "_present", "_text")
 
-    def __init__(self, data: bytes = b"") -> None:
+    def __init__(self, data: bytes = b"", *, present: bool = False) -> None:
         self._data = data
+        self._present = present or bool(data)
         self._text: bytes | None = None
 
     @property
@@ -126,13 +128,13 @@ class B64:
     @property
     def quote(self) -> bytes:
         """What stands on both sides of `text` in JSON. Apart, so that a large text is not copied for two characters."""
-        return b'"' if self._data else b""
+        return b'"' if self._present else b""
 
     @property
     def text(self) -> bytes:
         """The base64 text, made at the first use; ``null`` for no bytes."""
         if self._text is None:
-            self._text = pybase64.b64encode(self._data) if self._data else b"null"
+            self._text = pybase64.b64encode(self._data) if self._present else b"null"
         return self._text
 
     def __len__(self) -> int:

@@ -16,11 +16,8 @@ from typing import Final
 EXAMPLE_MARK: Final = "no effect yet"
 """What the comment of such a key says in the example file."""
 
-_CREDENTIALS: Final = "credentials and scheduling"
 _MANAGEMENT: Final = "the management API"
-_STATE: Final = "shared state"
 _TRANSLATION: Final = "translation"
-_USAGE: Final = "usage records"
 
 _KEY_LISTS = ("gemini-api-key", "claude-api-key", "codex-api-key", "xai-api-key", "vertex-api-key")
 _PROVIDER_LISTS = (*_KEY_LISTS, "openai-compatibility")
@@ -28,41 +25,15 @@ _PROVIDER_LISTS = (*_KEY_LISTS, "openai-compatibility")
 INACTIVE: Final[Mapping[str, str]] = MappingProxyType(
     {
         "trusted-proxies": _MANAGEMENT,
-        "auth-dir": _CREDENTIALS,
         "remote-management.disable-control-panel": _MANAGEMENT,
-        "usage-statistics-enabled": _USAGE,
-        "redis-usage-queue-retention-seconds": _USAGE,
-        "request-retry": _CREDENTIALS,
-        "max-retry-credentials": _CREDENTIALS,
-        "max-retry-interval": _CREDENTIALS,
-        "disable-cooling": _CREDENTIALS,
-        "save-cooldown-status": _CREDENTIALS,
-        "transient-error-cooldown-seconds": _CREDENTIALS,
-        "max-cooldown-seconds": _CREDENTIALS,
-        "routing.strategy": _CREDENTIALS,
-        "routing.session-affinity": _CREDENTIALS,
-        "routing.session-affinity-ttl": _CREDENTIALS,
-        "routing.session-affinity-priority-failback": _CREDENTIALS,
-        "streaming.bootstrap-retries": _CREDENTIALS,
         "interactions-api-key": _TRANSLATION,
-        **{f"{name}[].weight": _CREDENTIALS for name in _KEY_LISTS},
-        "openai-compatibility[].api-key-entries[].weight": _CREDENTIALS,
-        **{f"{name}[].disable-cooling": _CREDENTIALS for name in _PROVIDER_LISTS},
-        **{f"{name}[].request-retry": _CREDENTIALS for name in _PROVIDER_LISTS},
-        **{f"{name}[].request-scoped-errors": _CREDENTIALS for name in _PROVIDER_LISTS},
         "claude-api-key[].rebuild-mid-system-message": _TRANSLATION,
         "openai-compatibility[].support-prompt-cache-key": _TRANSLATION,
         **{f"{name}[].models[].image": _TRANSLATION for name in _PROVIDER_LISTS},
-        "oauth-request-scoped-errors": _CREDENTIALS,
-        "state.backend": _STATE,
-        "state.url": _STATE,
     }
 )
 """Key path to the part that it comes with. ``[]`` stands for every item of a list; keys below a listed one count as
 listed."""
-
-_EXCEPTIONS: Final = {"auth-dir": "except on where logs are kept, and on credentials of plugins"}
-"""What a listed key does all the same."""
 
 _INDEX = re.compile(r"\[\d+\]")
 
@@ -73,5 +44,4 @@ def inactive(path: str) -> str | None:
     part = INACTIVE.get(key)
     if part is None:
         return None
-    exception = f" {_EXCEPTIONS[key]}" if key in _EXCEPTIONS else ""
-    return f"accepted, but has no effect in this version{exception} (comes with {part})"
+    return f"accepted, but has no effect in this version (comes with {part})"

@@ -140,7 +140,11 @@ def _has_items(keys: Section, key: str) -> bool:
     return isinstance(node, SequenceNode) and bool(node.items)
 
 
-ERROR_RULES = list_of(section(_error_rule), "error rules")
+MODEL = section(partial(_model, needs_alias=False), ignored=out_of_scope)
+"""One item of ``models``."""
+ERROR_RULE = section(_error_rule)
+"""One item of ``request-scoped-errors``."""
+ERROR_RULES = list_of(ERROR_RULE, "error rules")
 """``request-scoped-errors``."""
 
 
@@ -236,8 +240,12 @@ def _alias(keys: Section) -> OAuthModelAlias:
     )
 
 
+ALIAS = section(_alias)
+"""One item of ``oauth-model-alias.<channel>``."""
+
+
 def _aliases(at: At) -> tuple[OAuthModelAlias, ...]:
-    entries = list_of(section(_alias), "mappings")(at)
+    entries = list_of(ALIAS, "mappings")(at)
     seen: set[str] = set()
     for entry in entries:
         folded = entry.alias.lower()

@@ -409,15 +409,39 @@ class PayloadRules:
 
 
 @attrs.frozen(kw_only=True)
+class ClientLimits:
+    """One item of ``limits.clients``: what each of some clients may use up. 0 = no limit.
+
+    Attributes:
+      keys: client keys or patterns with ``*``; empty = all. Every key that matches has these limits for itself.
+      requests_per_minute, tokens_per_minute: within 60 s that begin with the first request.
+      requests_per_day, tokens_per_day: within a day of UTC.
+      requests_total, tokens_total: for ever.
+      max_concurrent: requests that run at the same time.
+    """
+
+    keys: tuple[str, ...] = attrs.field(default=(), repr=False)
+    requests_per_minute: int = 0
+    requests_per_day: int = 0
+    requests_total: int = 0
+    tokens_per_minute: int = 0
+    tokens_per_day: int = 0
+    tokens_total: int = 0
+    max_concurrent: int = 0
+
+
+@attrs.frozen(kw_only=True)
 class LimitsConfig:
     """``limits``: what one client or one provider may cost. Seconds: 0 = no limit.
 
     Attributes:
+      clients: limits of client keys; the first item that has a key counts for it.
       body_bytes: largest request body, as sent and after decompression.
       decompression_ratio: decompressed to sent size, judged once the output passes 1 MiB.
       header_seconds, body_seconds: time to send the head, and the body.
       send_idle_seconds: a client that takes nothing of its answer that long is dropped.
       keepalive_idle_seconds: an idle connection is closed after that long.
+      websocket_idle_seconds: a WebSocket on which nothing is asked and nothing answered is closed after that long.
       connections: open client connections, 0 = unlimited.
       connect_seconds: connecting to a provider.
       response_bytes: largest answer of a provider that is held whole.
@@ -427,12 +451,14 @@ class LimitsConfig:
       nested_depth: model calls that plugins make within model calls.
     """
 
+    clients: tuple[ClientLimits, ...] = ()
     body_bytes: int = 256 * 1024 * 1024
     decompression_ratio: int = 200
     header_seconds: float = 10.0
     body_seconds: float = 60.0
     send_idle_seconds: float = 60.0
     keepalive_idle_seconds: float = 75.0
+    websocket_idle_seconds: float = 600.0
     connections: int = 0
     connect_seconds: float = 30.0
     response_bytes: int = 256 * 1024 * 1024
@@ -465,11 +491,57 @@ class StateConfig:
 
 
 @attrs.frozen(kw_only=True)
+class LedgerConfig:
+    """``usage.ledger``: the record of what every attempt cost, in a file that survives restarts.
+
+    Attributes:
+      path: of the SQLite file; None = ``usage/ledger.sqlite3`` below ``WRITABLE_PATH`` or else the auth directory.
+      retention_days: records are kept that long, 0 = for ever; sums per day ten times as long.
+      max_megabytes: of the file; the oldest records make room. 0 = no limit.
+    """
+
+    enabled: bool = True
+    path: Path | None = attrs.field(default=None, converter=_optional_home)
+    retention_days: int = 90
+    max_megabytes: int = 1024
+
+
+@attrs.frozen(kw_only=True)
+class UsageConfig:
+    """``usage``."""
+
+    ledger: LedgerConfig = LedgerConfig()
+
+
+@attrs.frozen(kw_only=True)
 class TranslationConfig:
-    """``translation``: what becomes of a request that the provider's protocol cannot carry whole."""
+    """``translation``: what becomes of a request that the provider's protocol cannot carry whole.
+
+    Attributes:
+      strict_content: strict about attachments, which else become a text that says so.
+      foreign_reasoning_as_text: Claude is shown what another provider's model has thought.
+      chat_reasoning_details: Chat clients get signatures, in ``reasoning_details``.
+      claude_auto_cache: requests with tools of clients that mark nothing are marked for Claude's prompt cache.
+      gemini_default_safety: Gemini's filters are off for clients whose protocol cannot configure them.
+      gemini_url_media: what Gemini gets of an image's address, ``file_uri``, ``fetch`` (what is there) or
+        ``placeholder``.
+      gemini_url_media_allow: networks from which ``fetch`` may get something although they are not public.
+      responses_default_summary: of reasoning, for clients that do not say; ``none``, ``auto``, ``concise`` or
+        ``detailed``.
+      report_provider_model: answers carry the provider's name of the model instead of the client's.
+    """
 
     report_losses: bool = False
     strict: bool = False
+    strict_content: bool = False
+    foreign_reasoning_as_text: bool = False
+    chat_reasoning_details: bool = True
+    claude_auto_cache: bool = True
+    gemini_default_safety: bool = True
+    gemini_url_media: str = "file_uri"
+    gemini_url_media_allow: tuple[str, ...] = ()
+    responses_default_summary: str = "none"
+    report_provider_model: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -577,6 +649,7 @@ class Config:
     payload: PayloadRules = PayloadRules()
 
     limits: LimitsConfig = LimitsConfig()
+    usage: UsageConfig = UsageConfig()
     state: StateConfig = StateConfig()
     translation: TranslationConfig = TranslationConfig()
     pipeline: PipelineConfig = PipelineConfig()

@@ -24,10 +24,12 @@ from cpa.config.fields import (
 from cpa.config.nodes import Findings, MappingNode, ScalarNode, is_null, to_json
 from cpa.config.payload import read_payload
 from cpa.config.schema import (
+    ClientLimits,
     Config,
     FrozenJson,
     ImageGeneration,
     Isolation,
+    LedgerConfig,
     LimitsConfig,
     LogFormat,
     LoggingConfig,
@@ -44,6 +46,7 @@ from cpa.config.schema import (
     StreamingConfig,
     TlsConfig,
     TranslationConfig,
+    UsageConfig,
 )
 
 MAX_SECONDS = 86_400 * 365
@@ -54,6 +57,11 @@ MAX_WORKERS = 256
 """More processes than any machine this runs on has cores."""
 MAX_NESTED_DEPTH = 64
 """Nested model calls hold one exchange each; deeper is a loop."""
+
+MAX_DAYS = 36_500
+"""A century: bound of every retention."""
+MAX_COUNT = 2**53
+"""Bound of every count of requests and tokens."""
 
 _ISOLATION = {item.value: item for item in Isolation}
 _STRATEGIES = {
@@ -177,15 +185,34 @@ def _plugins(keys: Section) -> PluginsConfig:
     )
 
 
+def _client_limits(keys: Section) -> ClientLimits:
+    count = integer(0, MAX_COUNT)
+    limits = ClientLimits(
+        keys=keys.get("keys", kinds.client_keys, ()),
+        requests_per_minute=keys.get("requests-per-minute", count, 0),
+        requests_per_day=keys.get("requests-per-day", count, 0),
+        requests_total=keys.get("requests-total", count, 0),
+        tokens_per_minute=keys.get("tokens-per-minute", count, 0),
+        tokens_per_day=keys.get("tokens-per-day", count, 0),
+        tokens_total=keys.get("tokens-total", count, 0),
+        max_concurrent=keys.get("max-concurrent", count, 0),
+    )
+    if keys.has("keys") and not limits.keys:
+        keys.reject("keys", "a list of client keys or patterns; leave it out for all clients")
+    return limits
+
+
 def _limits(keys: Section) -> LimitsConfig:
     default = LimitsConfig()
     return LimitsConfig(
+        clients=keys.get("clients", list_of(section(_client_limits), "limits of clients"), ()),
         body_bytes=keys.get("body-bytes", _SIZE, default.body_bytes),
         decompression_ratio=keys.get("decompression-ratio", integer(1, 1_000_000), default.decompression_ratio),
         header_seconds=keys.get("header-seconds", seconds(), default.header_seconds),
         body_seconds=keys.get("body-seconds", seconds(), default.body_seconds),
         send_idle_seconds=keys.get("send-idle-seconds", seconds(), default.send_idle_seconds),
         keepalive_idle_seconds=keys.get("keepalive-idle-seconds", seconds(), default.keepalive_idle_seconds),
+        websocket_idle_seconds=keys.get("websocket-idle-seconds", seconds(), default.websocket_idle_seconds),
         connections=keys.get("connections", integer(0, 10_000_000), default.connections),
         connect_seconds=keys.get("connect-seconds", seconds(), default.connect_seconds),
         response_bytes=keys.get("response-bytes", _SIZE, default.response_bytes),
@@ -194,6 +221,20 @@ def _limits(keys: Section) -> LimitsConfig:
         shutdown_grace_seconds=keys.get("shutdown-grace-seconds", seconds(), default.shutdown_grace_seconds),
         nested_depth=keys.get("nested-depth", integer(1, MAX_NESTED_DEPTH), default.nested_depth),
     )
+
+
+def _ledger(keys: Section) -> LedgerConfig:
+    default = LedgerConfig()
+    return LedgerConfig(
+        enabled=keys.get("enabled", boolean, default.enabled),
+        path=keys.get("path", text("a path"), None),
+        retention_days=keys.get("retention-days", integer(0, MAX_DAYS), default.retention_days),
+        max_megabytes=keys.get("max-megabytes", integer(0, MAX_BYTES >> 20), default.max_megabytes),
+    )
+
+
+def _usage(keys: Section) -> UsageConfig:
+    return UsageConfig(ledger=keys.get("ledger", section(_ledger), LedgerConfig()))
 
 
 def _logging(keys: Section) -> LoggingConfig:
@@ -215,8 +256,20 @@ def _state(keys: Section) -> StateConfig:
 
 
 def _translation(keys: Section) -> TranslationConfig:
+    media = one_of({word: word for word in ("file_uri", "fetch", "placeholder")})
+    summary = one_of({word: word for word in ("none", "auto", "concise", "detailed")})
     return TranslationConfig(
-        report_losses=keys.get("report-losses", boolean, False), strict=keys.get("strict", boolean, False)
+        report_losses=keys.get("report-losses", boolean, False),
+        strict=keys.get("strict", boolean, False),
+        strict_content=keys.get("strict-content", boolean, False),
+        foreign_reasoning_as_text=keys.get("foreign-reasoning-as-text", boolean, False),
+        chat_reasoning_details=keys.get("chat-reasoning-details", boolean, True),
+        claude_auto_cache=keys.get("claude-auto-cache", boolean, True),
+        gemini_default_safety=keys.get("gemini-default-safety", boolean, True),
+        gemini_url_media=keys.get("gemini-url-media", media, "file_uri"),
+        gemini_url_media_allow=keys.get("gemini-url-media-allow", list_of(kinds.network, "addresses"), ()),
+        responses_default_summary=keys.get("responses-default-summary", summary, "none"),
+        report_provider_model=keys.get("report-provider-model", boolean, False),
     )
 
 
@@ -297,6 +350,7 @@ def _config(keys: Section) -> Config:
         oauth_request_scoped_errors=get("oauth-request-scoped-errors", providers.OAUTH_REQUEST_SCOPED_ERRORS, {}),
         payload=get("payload", section(read_payload), default.payload),
         limits=get("limits", section(_limits), default.limits),
+        usage=get("usage", section(_usage), default.usage),
         state=get("state", section(_state), default.state),
         translation=get("translation", section(_translation), default.translation),
         pipeline=get("pipeline", section(read_pipeline), default.pipeline),

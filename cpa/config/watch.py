@@ -209,15 +209,19 @@ async def _watch_directory(
                         if any(concerns(Path(name)) for _change, name in group):
                             _signal(send)
             except (OSError, RuntimeError) as exc:
-                _logger.warning("directory cannot be watched, polling only", directory=str(directory), error=str(exc))
+                _unwatched(directory, exc)
             except ExceptionGroup as exc:
                 # From the watching thread, wrapped by the task group that awatch opens around it.
                 if exc.split((OSError, RuntimeError))[1] is not None:
                     raise
-                _logger.warning(
-                    "directory cannot be watched, polling only", directory=str(directory), error=str(exc.exceptions[0])
-                )
+                _unwatched(directory, exc.exceptions[0])
             nursery.cancel_scope.cancel()
+
+
+def _unwatched(directory: Path, error: Exception) -> None:
+    # Most plugins folders have none of the folders for platforms: that is nothing to warn of at every start.
+    say = _logger.debug if isinstance(error, FileNotFoundError) else _logger.warning
+    say("directory cannot be watched, polling only", directory=str(directory), error=str(error))
 
 
 async def _set_at_end(stop: trio.Event) -> None:

@@ -3,23 +3,37 @@
 import attrs
 
 from cpa.config.schema import Config
+from cpa.credentials.activity import Activity
+from cpa.credentials.model import Credential
 from cpa.host.plugins import PluginHost
 from cpa.models.registry import ModelRegistry
 from cpa.observability.metrics import Metrics
 from cpa.observability.request_log import RequestLogs
 from cpa.pipeline.runner import Services
+from cpa.scheduling.scheduler import ConfiguredScheduler
 from cpa.server.access import TEMPLATE_KEYS, Access
 from cpa.server.management.keys import ManagementKeys
+from cpa.server.websocket_transcript import SessionMemory
+from cpa.usage.service import UsageServices
 
 
 @attrs.frozen(kw_only=True)
 class Runtime:
-    """Everything that one configuration means to a request; a request keeps the one it started with."""
+    """Everything that one configuration means to a request; a request keeps the one it started with.
+
+    Attributes:
+      scheduler: that of *services*, for those who want to look into it.
+      credentials: all, disabled ones too.
+      activity: how these fare; outlives configurations.
+    """
 
     config: Config
     access: Access
     models: ModelRegistry
     services: Services
+    scheduler: ConfiguredScheduler | None = None
+    credentials: tuple[Credential, ...] = ()
+    activity: Activity = attrs.field(factory=Activity)
 
     @property
     def guarded(self) -> bool:
@@ -32,13 +46,17 @@ class ServerState:
     """Attributes:
     runtime: the present snapshot; the only thing in here that changes.
     keys: who may manage.
+    usage: what counts and limits.
     plugins: None until the plugin host runs.
     ready: the first snapshot is in place and the listeners are open.
+    sockets: what WebSocket sessions have said.
     """
 
     runtime: Runtime
     metrics: Metrics
     request_logs: RequestLogs
     keys: ManagementKeys = attrs.field(factory=ManagementKeys)
+    usage: UsageServices = attrs.field(factory=UsageServices)
     plugins: PluginHost | None = None
     ready: bool = False
+    sockets: SessionMemory = attrs.field(factory=SessionMemory)

@@ -138,6 +138,14 @@ def test_no_bytes_are_null() -> None:
     assert not NO_BYTES
 
 
+def test_empty_bytes_that_are_there_are_an_empty_string() -> None:
+    """A line between events has no bytes, but there is a line: plugins may refuse a body that is missing."""
+    empty = B64(present=True)
+    assert (kinds.encode_blob(empty), empty.quote, empty.text) == (b'""', b'"', b"")
+    assert not empty
+    assert kinds.encode_blob(B64(b"a", present=True)) == b'"YQ=="'
+
+
 def test_compact_keeps_what_the_text_says() -> None:
     """Only white space goes; invalid bytes are replaced."""
     assert (

@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import attrs
 import msgspec
 
-from tests.bench import figures, machine, payloads, plugins, processes
+from tests.bench import figures, machine, payloads, plugins, processes, redact, scheduling, translation, usage
 from tests.bench.figures import FORWARDING, Section, Verdict
 from tests.bench.load import Job, LoadError, Outcome
 from tests.bench.machine import Cores
@@ -25,7 +26,14 @@ WARM_REQUESTS = 200
 EVENT_TOLERANCE = 0.01
 """The load generator misses the end of an event that a read cuts in two."""
 
-SECTIONS = (Section(layout=FORWARDING, figures=FIGURES), *plugins.SECTIONS)
+SECTIONS = (
+    Section(layout=FORWARDING, figures=FIGURES),
+    *plugins.SECTIONS,
+    scheduling.SECTION,
+    *usage.SECTIONS,
+    redact.SECTION,
+    *translation.SECTIONS,
+)
 
 
 class Bench:
@@ -91,12 +99,18 @@ def measure(scale: Scale, only: str = "") -> Samples:
     """A whole run, or the part whose names contain *only*. Raises: LoadError, StartError."""
     cores = machine.pick_cores()
     record = Record(scale.rounds)
+    scheduling.measure(scale, record, only=only)
+    if only and only in scheduling.NAME:
+        return record.samples  # nothing else has such a name, and needs the processes below
     with ExitStack() as stack:
         provider = stack.enter_context(processes.provider(cores))
         generator = stack.enter_context(processes.generator(cores))
         if any(only in name for name in (*(scenario.name for scenario in SCENARIOS), IDLE.title)):
             measure_forwarding(Bench(scale, cores, generator, provider, record), only)
         plugins.measure(scale, cores, generator, provider.port, record, only=only)
+        usage.measure(scale, cores, generator, provider.port, record, only=only)
+        redact.measure(scale, cores, generator, provider.port, record, only=only)
+    translation.measure(scale, record, only=only)  # alone: nothing else of the bench runs now
     return record.samples
 
 
@@ -119,11 +133,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one short round, about 90 s: a smoke test, not a result")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds instead of the usual number")
     parser.add_argument(
-        "--only", default="", metavar="TEXT", help="scenarios whose names contain TEXT; writes no result"
+        "--only", default="", metavar="TEXT", help="scenarios whose names contain TEXT; no result without --output"
     )
     parser.add_argument("--check", action="store_true", help="exit 1 when an acceptance limit is exceeded")
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="result file (default: bench/results.json, for whole runs)"
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="result file (default: bench/results.json, for whole runs; parts replace their own figures in it)",
     )
     return parser.parse_args(argv)
 
@@ -142,8 +159,8 @@ def judge(samples: Samples) -> list[Verdict]:
     ]
 
 
-def write(path: Path, scale: Scale, samples: Samples, before: dict[str, object]) -> None:
-    """The result file."""
+def write(path: Path, scale: Scale, samples: Samples, before: dict[str, object], *, only: str = "") -> None:
+    """The result file. With *only*, figures of other scenarios that are in it stay."""
     result = {
         "finished": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"),
         "machine": before,
@@ -155,8 +172,19 @@ def write(path: Path, scale: Scale, samples: Samples, before: dict[str, object])
             for row in figures.as_json(section.figures, samples, section.layout)
         ],
     }
+    if only and path.exists():
+        result = merged(msgspec.json.decode(path.read_bytes(), type=dict[str, Any]), result)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+
+
+def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """*old* with the figures and verdicts of *new* in the place of its own."""
+    result = dict(old)
+    for name, key in (("acceptance", "title"), ("figures", "key")):
+        replaced = {row[key] for row in new[name]}
+        result[name] = [row for row in old[name] if row[key] not in replaced] + new[name]
+    return result
 
 
 def raise_exit(number: int, frame: FrameType | None) -> None:
@@ -190,7 +218,7 @@ def main(argv: Sequence[str] | None = None, *, measure: Callable[[Scale, str], S
         say(f"    {verdict}")
     output = options.output or (None if options.quick or options.only else ROOT / "bench" / "results.json")
     if output is not None:
-        write(output, scale, samples, before)
+        write(output, scale, samples, before, only=options.only)
         say(f"written: {output}")
     return int(options.check and not all(verdict.passed for verdict in found))
 

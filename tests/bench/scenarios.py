@@ -186,9 +186,10 @@ def percentiles(latencies_s: list[float]) -> tuple[float, float]:
 IDLE = Figure(key="idle.kb", title="memory per idle stream", unit="KB")
 PAUSE_S = payloads.CHUNK_PAUSE_MS / 1000
 BURST = streams("burst", f"{STREAMS} streams at full speed", payloads.BURST_MODEL, spread_s=0.0, paced=False)
+PACED = streams("paced", f"{STREAMS} paced streams", payloads.PACED_MODEL, spread_s=PAUSE_S, paced=True)
 SCENARIOS = (
     *map(small, CONCURRENCIES),
-    streams("paced", f"{STREAMS} paced streams", payloads.PACED_MODEL, spread_s=PAUSE_S, paced=True),
+    PACED,
     BURST,
     agent(),
     big(),

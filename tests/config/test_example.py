@@ -14,6 +14,7 @@ from cpa.config.schema import (
     ApiKeyEntry,
     ChainConfig,
     ChainMatch,
+    ClientLimits,
     Config,
     ModelEntry,
     OAuthModelAlias,
@@ -31,7 +32,16 @@ from cpa.config.schema import (
 EXAMPLE = Path(__file__).parents[2] / "conf" / "config.example.yaml"
 
 ENTRIES = (
-    *(ApiKeyEntry, ChainConfig, ChainMatch, ModelEntry, OAuthModelAlias, OpenAICompatibility, PayloadFilterRule),
+    *(
+        ApiKeyEntry,
+        ChainConfig,
+        ChainMatch,
+        ClientLimits,
+        ModelEntry,
+        OAuthModelAlias,
+        OpenAICompatibility,
+        PayloadFilterRule,
+    ),
     *(PayloadMatch, PayloadRawRule, PayloadRule, PluginEntry, ProviderKeyEntry, RequestScopedError, ThinkingSpec),
 )
 NOT_KEYS = {"raw", "config-yaml"}

@@ -55,33 +55,24 @@ def keys_set(text: str) -> list[tuple[int, str]]:
 
 def test_the_warning_names_line_key_and_part() -> None:
     """All that an operator needs to find it and to know when to look again."""
-    assert warnings("port: 1\nrequest-retry: 7\n") == [
-        "c.yaml:2: request-retry: accepted, but has no effect in this version (comes with credentials and scheduling)"
-    ]
-
-
-def test_what_a_key_does_all_the_same_is_said() -> None:
-    """auth-dir is where logs are kept, and whatever plugins have to do with."""
-    assert warnings("auth-dir: /var/lib/cpa\n") == [
-        "c.yaml:1: auth-dir: accepted, but has no effect in this version except on where logs are kept, "
-        "and on credentials of plugins (comes with credentials and scheduling)"
+    assert warnings("port: 1\ntrusted-proxies: [10.0.0.1]\n") == [
+        "c.yaml:2: trusted-proxies: accepted, but has no effect in this version (comes with the management API)"
     ]
 
 
 def test_every_set_key_is_warned_of_at_its_own_line() -> None:
     """In sections, lists and lists in lists; a whole section or list once."""
     text = """\
-trusted-proxies: [10.0.0.0/8]
+trusted-proxies: [10.0.0.1]
 plugins:
   enabled: true
   configs: {a: {enabled: true}}
-routing:
-  session-affinity: true
+remote-management:
+  disable-control-panel: true
 claude-api-key:
   - api-key: a
-    weight: 2
+    rebuild-mid-system-message: true
   - api-key: b
-    disable-cooling: true
     models:
       - {name: m}
       - name: n
@@ -89,6 +80,7 @@ claude-api-key:
           levels: [low]
 openai-compatibility:
   - base-url: http://h
+    support-prompt-cache-key: true
     api-key-entries:
       - {api-key: k, weight: 0}
 interactions-api-key:
@@ -101,21 +93,17 @@ state: {backend: redis, url: "redis://h"}
 """
     assert keys_set(text) == [
         (1, "trusted-proxies"),
-        (6, "routing.session-affinity"),
-        (9, "claude-api-key[0].weight"),
-        (11, "claude-api-key[1].disable-cooling"),
-        (20, "openai-compatibility[0].api-key-entries[0].weight"),
+        (6, "remote-management.disable-control-panel"),
+        (9, "claude-api-key[0].rebuild-mid-system-message"),
+        (18, "openai-compatibility[0].support-prompt-cache-key"),
         (21, "interactions-api-key"),
-        (27, "state.backend"),
-        (27, "state.url"),
     ]
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "auth-dir: ~/.cli-proxy-api",
-        "auth-dir: ''",
+        "workers: 1",
         "routing: {strategy: RR, session-affinity-ttl: 60m}",
         "redis-usage-queue-retention-seconds: 0",
         "max-retry-credentials: -1",
@@ -133,7 +121,7 @@ def test_a_default_is_no_reason_to_warn(text: str) -> None:
 def test_an_unusable_value_is_a_problem_only() -> None:
     """The mistake is the news."""
     with pytest.raises(ConfigError) as caught:
-        parse_config("trusted-proxies: {a: b}\n", file="c.yaml")
+        parse_config("workers: many\n", file="c.yaml")
     assert len(caught.value.problems) == 1
     assert "no effect" not in str(caught.value)
 

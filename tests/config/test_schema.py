@@ -59,12 +59,14 @@ def test_documented_defaults() -> None:
     assert (config.request_retry, config.max_retry_interval, config.error_logs_max_files) == (3, 30, 10)
     assert (config.quota_exceeded.switch_project, config.ws_auth) == (True, True)
     assert attrs.asdict(config.limits) == {
+        "clients": (),
         "body_bytes": 268435456,
         "decompression_ratio": 200,
         "header_seconds": 10.0,
         "body_seconds": 60.0,
         "send_idle_seconds": 60.0,
         "keepalive_idle_seconds": 75.0,
+        "websocket_idle_seconds": 600.0,
         "connections": 0,
         "connect_seconds": 30.0,
         "response_bytes": 268435456,

@@ -1,6 +1,7 @@
 """The program `cpa` as its users run it: a process of its own, its output, its exit code."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -88,12 +89,16 @@ class Running:
 
     async def wait_line(self, text: str) -> str:
         """The first line that contains *text*, once it is written."""
+        return await self.wait_match(re.escape(text))
+
+    async def wait_match(self, pattern: str) -> str:
+        """The first line in which the regular expression *pattern* is found, once it is written."""
         async with self._grown:
             while True:
                 for line in self.lines:
-                    if text in line:
+                    if re.search(pattern, line):
                         return line
-                assert not self._ended, f"ended without a line with {text!r}: {self.output.decode()}"
+                assert not self._ended, f"ended without a line with {pattern!r}: {self.output.decode()}"
                 await self._grown.wait()
 
     async def stop(self, number: int = signal.SIGTERM) -> int:

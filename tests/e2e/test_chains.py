@@ -189,6 +189,7 @@ port: 0
 proxy-url: direct
 openai-compatibility:
   - {{name: m, base-url: "{mock.url}/v1", api-key-entries: [{{api-key: k}}], models: [{{name: mock-gpt}}]}}
+usage: {{ledger: {{enabled: false}}}}
 """
             loaded = parse_config(text, file="e.yaml")
             async with open_app(loaded, options=Options(port=0), chains=chains) as app:

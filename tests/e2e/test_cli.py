@@ -134,6 +134,26 @@ async def test_check_accepts_the_files_that_we_ship() -> None:
         assert "warning" not in done.out
 
 
+async def test_check_judges_credential_files(tmp_path: Path) -> None:
+    """File, member, what was expected, what came; without their secrets."""
+    folder = tmp_path / "auths"
+    folder.mkdir()
+    config = tmp_path / "c.yaml"
+    config.write_text(f"auth-dir: {folder}\n")
+    (folder / "good.json").write_text('{"type": "claude", "api_key": "sk-secret"}')
+    (folder / "acme.json").write_text('{"type": "acme"}')
+    done = await run("check", "--config", str(config))
+    assert done.code == 0, done.out
+    assert f"{folder}: ok, 1 credentials" in done.out
+    assert f"warning: {folder}/acme.json: type: only a plugin can use 'acme'" in done.out
+    (folder / "bad.json").write_text('{"type": "codex", "api_key": "sk-secret", "priority": "high"}')
+    done = await run("check", "--config", str(config))
+    assert done.code == 2
+    assert f"{folder}/bad.json: base_url: expected an http or https URL with a host, got nothing" in done.out
+    assert f"{folder}/bad.json: priority: expected an integer from " in done.out
+    assert "sk-secret" not in done.out
+
+
 @pytest.mark.parametrize("command", ["check", "serve", "plan"])
 async def test_a_missing_file_is_named(tmp_path: Path, command: str) -> None:
     """With exit 2, the code of a wrong configuration, and without a traceback."""

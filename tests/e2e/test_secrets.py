@@ -33,6 +33,8 @@ HEADERS = MOCK_HEADERS.replace("}", f', X-Team-Pass: "{SECRETS["header"]}"}}')
 CONFIG = """\
 host: 127.0.0.1
 port: 0
+disable-cooling: true
+request-retry: 0
 proxy-url: direct
 auth-dir: {directory}
 api-keys: ["{client}", "{query}"]

@@ -265,13 +265,13 @@ async def test_http_1_0_clients_get_streams_that_end_with_the_connection() -> No
                 assert (await wire.rest()).endswith(b"data: [DONE]\n\n")
 
 
-async def test_websocket_upgrade_is_answered_426() -> None:
+async def test_websocket_upgrade_is_answered_426_where_none_is_offered() -> None:
     """Codex then falls back to HTTP at once and in silence; any other answer costs it seven seconds."""
     upgrade = ["connection: Upgrade", "upgrade: websocket", "sec-websocket-version: 13"]
     upgrade += ["sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==", "openai-beta: responses_websockets=2026-02-06"]
     async with serving() as proxy:
         with trio.fail_after(FAIL_S):
-            for path in ("/v1/responses", "/backend-api/codex/responses"):
+            for path in ("/v1/chat/completions", "/v1/responses/compact"):
                 async with connect(proxy.url) as wire:
                     await wire.send(head("GET", path, headers=upgrade))
                     reply = await wire.reply()

@@ -11,6 +11,7 @@ from cpa.host.plugins import PluginHost
 from cpa.pipeline.rules import query_map
 from cpa.server.routes import ClientHead
 from cpa.server.state import Runtime
+from cpa.usage.service import UsageServices
 
 JSON_TYPE: Final = (b"content-type", b"application/json")
 TEXT_TYPE: Final = (b"content-type", b"text/plain; charset=utf-8")
@@ -38,6 +39,7 @@ class ManagementCall:
     head: ClientHead
     runtime: Runtime
     plugins: PluginHost | None
+    usage: UsageServices = attrs.field(factory=UsageServices)
     params: Mapping[str, str] = attrs.field(factory=dict)
     body: bytes = attrs.field(default=b"", repr=False)
     server_port: int = 0

@@ -6,7 +6,7 @@ from typing import Final
 import attrs
 
 from cpa.host.management import MANAGEMENT
-from cpa.server.management import logins, plugin_list
+from cpa.server.management import auth_files, logins, plugin_list, scheduling, usage
 from cpa.server.management.calls import Handler
 
 SMALL_BODY_BYTES: Final = 64 << 10
@@ -38,9 +38,17 @@ class NativeRoute:
 ROUTES: Final = (
     NativeRoute(method="GET", path="/plugins", handler=plugin_list.list_plugins),
     NativeRoute(method="POST", path="/plugins/{id}/rearm", handler=plugin_list.rearm),
+    NativeRoute(method="GET", path="/auth-files", handler=auth_files.list_files),
+    NativeRoute(method="GET", path="/auth-files/models", handler=auth_files.models),
     NativeRoute(method="GET", path="/get-auth-status", handler=logins.status),
     NativeRoute(method="GET", path="/oauth-callback", handler=logins.callback, public=True),
     NativeRoute(method="POST", path="/oauth-callback", handler=logins.callback, public=True),
+    NativeRoute(method="GET", path="/usage", handler=usage.usage),
+    NativeRoute(method="GET", path="/usage/attempts", handler=usage.records),
+    NativeRoute(method="GET", path="/usage-queue", handler=usage.pop_queue),
+    NativeRoute(method="GET", path="/credentials/{id}/why", handler=scheduling.why),
+    NativeRoute(method="GET", path="/cooldowns", handler=scheduling.cooldowns),
+    NativeRoute(method="POST", path="/reset-quota", handler=scheduling.reset_quota),
     NativeRoute(method="DELETE", path="/oauth-session", handler=logins.forget),
 )
 

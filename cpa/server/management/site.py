@@ -147,7 +147,11 @@ class ManagementSite:
 
     async def _dispatch(self, found: tuple[NativeRoute, Mapping[str, str]] | None) -> Answer | None:
         call = ManagementCall(
-            head=self.head, runtime=self.runtime, plugins=self.state.plugins, server_port=self.server_port
+            head=self.head,
+            runtime=self.runtime,
+            plugins=self.state.plugins,
+            usage=self.state.usage,
+            server_port=self.server_port,
         )
         if found is not None:
             route, params = found

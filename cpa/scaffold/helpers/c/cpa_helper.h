@@ -1,0 +1,1 @@
+../../../../examples/plugin/lib/c/cpa_helper.h

@@ -1,0 +1,1 @@
+../../../abi/cpa_plugin.h

@@ -1,0 +1,1 @@
+../../../../examples/plugin/lib/rust/src/lib.rs

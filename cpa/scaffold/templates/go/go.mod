@@ -1,0 +1,3 @@
+module cpaplugin
+
+go 1.19

@@ -1,0 +1,3 @@
+// needs:
+// nothing is the request of methods that are only asked.
+type nothing struct{}
