@@ -166,7 +166,7 @@ class Reader:
                     parse_config(text, file=where)
                 case "", "yaml":
                     assert not parse_config(text, file=where).warnings
-                case "", "text" | "json" | "c" | "rust" | "go" | "python":
+                case "", "" | "text" | "json" | "c" | "rust" | "go" | "python":
                     continue
                 case key, language:
                     raise AssertionError(f"{where}: nobody knows what to do with {key!r} {language!r}")

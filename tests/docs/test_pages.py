@@ -10,18 +10,18 @@ from tests.docs.page import DOCS, blocks_of, open_reader, parse_blocks
 from tests.native.build import go_cache, needed
 
 PAGES = (
+    "chains.md",
     "configuration.md",
     "host-callbacks.md",
     "isolation.md",
+    "mock-provider.md",
     "plugins.md",
     "protocols.md",
     "quick-start.md",
     "security.md",
 )
 ELSEWHERE = {
-    "chains.md": "tests/e2e/test_chains.py",
     "clients.md": "tests/agents",
-    "mock-provider.md": "tests/testing/mock",
     "decisions.md": "has no commands",
     "dependencies.md": "has no commands",
     "performance.md": "its commands are benchmarks",

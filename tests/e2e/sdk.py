@@ -11,7 +11,8 @@ import trio
 from tests.proxy import CLIENT_KEY, PROVIDER_KEY, RunningProxy, running_proxy
 
 T = TypeVar("T")
-TIMEOUT_S = 30.0
+TIMEOUT_S = 90.0
+"""Of slow streams, byte by byte, on a machine that has other things to do."""
 HELLO = "Hello, Wörld"
 TEXT = "Mock answer to 12 characters"
 """How the mock begins its answer to `HELLO`."""

@@ -49,7 +49,7 @@ def using() -> Programs:
 
 @asynccontextmanager
 async def window(
-    library: Library, plugin: Example, isolation: Isolation, config: str = CONFIG
+    using: Programs, library: Library, plugin: Example, isolation: Isolation, config: str = CONFIG
 ) -> AsyncIterator[Window]:
     """Both, while the block runs."""
     async with open_browser(using) as browser, running(library, plugin, isolation, config=config) as run:

@@ -134,3 +134,10 @@ def test_the_go_lines_of_the_documents_work(tmp_path: Path, cache: str) -> None:
         assert done.returncode == 0, done.stderr
         assert (tmp_path / "plugin.so").read_bytes().startswith(b"\x7fELF")
         (tmp_path / "plugin.so").unlink()
+
+
+def test_everything_in_go_is_formatted() -> None:
+    """As Go programmers expect it."""
+    command = [needed("gofmt"), "-l", str(EXAMPLES), str(HERE)]
+    done = subprocess.run(command, timeout=60, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -12,6 +12,9 @@ import httpx
 import structlog
 import trio
 
+from cpa.abi import methods
+from cpa.abi.kinds import B64
+from cpa.abi.wire import InterceptRequest
 from cpa.config.schema import Isolation
 from cpa.formats.names import Format
 from tests.e2e.scripted import ScriptedProvider, scripted_provider
@@ -277,6 +280,20 @@ async def read_on(client: httpx.AsyncClient, wire: Wire, task_status: trio.TaskS
         async for line in answer.aiter_lines():
             if "It is " in line:
                 task_status.started()
+
+
+@example("redact", isolations=[Isolation.PROCESS])
+async def test_requests_are_looked_at_again_or_refused(library: Library, plugin: Example, isolation: Isolation) -> None:
+    """Before each attempt, whatever happened until then; one that cannot be told from others goes nowhere."""
+    async with running(library, plugin, isolation, settings=SETTINGS) as run:
+        [found] = [item for item in run.proxy.app.plugins.manager.snapshot() if item.id == plugin.id]
+        body = B64(json.dumps({"prompt": SECRET}).encode())
+        reply = await found.call(methods.REQUEST_INTERCEPT_AFTER, InterceptRequest(request_id="r1", body=body))
+        assert json.loads(reply.body) == {"prompt": placeholder(SECRET)}
+        for method in (methods.REQUEST_INTERCEPT_BEFORE, methods.REQUEST_INTERCEPT_AFTER):
+            refusal = await found.call(method, InterceptRequest(body=body))
+            assert (refusal.terminate, refusal.status_code) == (True, 500)
+            assert b"could not be checked for secrets" in refusal.response_body
 
 
 @example("redact")

@@ -36,13 +36,18 @@ func authenticate(raw []byte) (any, error) {
 	}, nil
 }
 
+// mayEnter wants the value under every spelling of the name that there is.
 func mayEnter(headers plugin.Header) bool {
+	found := false
 	for header, values := range headers {
 		if strings.EqualFold(header, "X-Example-Frontend-Auth") {
-			return len(values) > 0 && values[0] == "exclusive"
+			if len(values) == 0 || values[0] != "exclusive" {
+				return false
+			}
+			found = true
 		}
 	}
-	return false
+	return found
 }
 
 func init() {

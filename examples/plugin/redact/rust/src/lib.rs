@@ -1,6 +1,6 @@
 //! Keeps secrets out of what providers get: they are replaced in requests by placeholders, and put back in answers.
 //!
-//! `request.intercept_before` masks, `response.intercept_after` and `response.intercept_stream_chunk` restore,
+//! `request.intercept_before` and `…_after` mask, `response.intercept_after` and `response.intercept_stream_chunk` restore,
 //! `request.complete` forgets. A request that cannot be looked at is refused: hosts skip plugins that fail.
 
 mod detect;
@@ -68,7 +68,7 @@ fn current() -> Option<Arc<Settings>> {
 }
 
 /// Requests are refused when they cannot be checked, also after a panic.
-fn before(call: &Call) -> Answer {
+fn intercept(call: &Call) -> Answer {
     let masked = catch_unwind(AssertUnwindSafe(|| mask(call)));
     Ok(masked.ok().flatten().unwrap_or_else(|| {
         object(|o| {
@@ -80,23 +80,28 @@ fn before(call: &Call) -> Answer {
     }))
 }
 
-/// The answer to `request.intercept_before`, or None when the request cannot be checked.
+/// The answer to both request interceptors, or None when the request cannot be checked. The second one finds what the first
+/// did not see, because a plugin behind it added something, or because the host had to do without it.
 fn mask(call: &Call) -> Option<String> {
     let settings = current()?;
     let request = call.json()?;
     let id = request.text("RequestID").filter(|id| !id.is_empty())?;
     let mut body = request.bytes("Body").ok()?.unwrap_or_default();
-    let mut exchange = Exchange::default();
-    let masked = exchange.secrets.mask(&body, &settings);
+    let (mut fresh, kept) = (Exchange::default(), VAULT.get(id));
+    let mut known = kept.as_deref().map(lock);
+    let secrets = known.as_mut().map_or(&mut fresh.secrets, |known| &mut known.secrets);
+    let before = secrets.found;
+    let masked = secrets.mask(&body, &settings);
     wipe(&mut body);
     let Some(masked) = masked else {
         return Some(String::new());
     };
-    let (secrets, found) = (exchange.secrets.len(), exchange.secrets.found);
-    if !VAULT.keep(id, exchange) {
+    let counts = [("secrets", secrets.len()), ("found", secrets.found - before)];
+    drop(known);
+    if kept.is_none() && !VAULT.keep(id, fresh) {
         return None;
     }
-    log(call, "info", "redact: masked", &[("secrets", secrets), ("found", found)]);
+    log(call, "info", "redact: masked", &counts);
     Some(object(|o| o.bytes("Body", &masked)))
 }
 
@@ -168,15 +173,11 @@ fn complete(call: &Call) -> Answer {
     Ok(String::new())
 }
 
-fn nothing(_: &Call) -> Answer {
-    Ok(String::new())
-}
-
 static ROUTES: [Route; 7] = [
     ("plugin.register", register),
     ("plugin.reconfigure", register),
-    ("request.intercept_before", before),
-    ("request.intercept_after", nothing),
+    ("request.intercept_before", intercept),
+    ("request.intercept_after", intercept),
     ("response.intercept_after", whole),
     ("response.intercept_stream_chunk", chunk),
     ("request.complete", complete),

@@ -109,7 +109,7 @@ fn placeholders_are_put_back_however_they_are_cut() {
         };
         let places: Vec<usize> = whole.char_indices().map(|(at, _)| at).collect();
         for first in &places {
-            for second in places.iter().filter(|second| *second >= first).step_by(7) {
+            for second in places.iter().filter(|second| *second >= first).step_by(11) {
                 let pieces = [&whole[..*first], &whole[*first..*second], &whole[*second..]];
                 let mut chunks: Vec<_> = pieces.map(|piece| piece_events(format, piece, arguments)).into();
                 chunks.push(end(format, arguments));
