@@ -18,7 +18,7 @@ from cpa.credentials.files import DIRECTORY_MODE
 from cpa.credentials.from_config import credentials_from_config
 from cpa.credentials.model import Credential
 from cpa.demo import with_demo_provider
-from cpa.errors import ConfigError, CpaError
+from cpa.errors import ConfigError, StartError
 from cpa.host.plugins import PluginHost, open_plugin_host
 from cpa.masking import Secrets, environment_secrets
 from cpa.observability.log import configure_logging, get_logger
@@ -59,10 +59,6 @@ log = get_logger()
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 FORCED_EXIT = 130
 """Exit code when a second signal ended the program at once."""
-
-
-class StartError(CpaError):
-    """The server cannot start: address in use, unreadable certificate, …"""
 
 
 @attrs.frozen(kw_only=True)

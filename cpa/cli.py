@@ -1,36 +1,25 @@
-"""The command line. Exit codes: 0 = fine, 1 = could not start, 2 = wrong arguments or configuration."""
+"""The command line. Exit codes: 0 = fine, 1 = could not start, 2 = wrong arguments or configuration.
+
+Commands are imported when they are run: `cpa check` in a script must not wait for a server's libraries.
+"""
 
 import argparse
 import os
 import sys
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 
-import trio
-
-from cpa import cli_flags, cli_plugin, cli_translate
-from cpa.app import Options, StartError, serve
-from cpa.config.load import load_config
-from cpa.credentials.from_config import credentials_from_config
-from cpa.credentials.judging import judge_folder
-from cpa.demo import load_demo
-from cpa.errors import ConfigError
-from cpa.formats.names import SAME_WIRE, Format, translates
-from cpa.models.registry import offers
-from cpa.pipeline.chains import NATIVE_IDENTITY
-from cpa.pipeline.plan import Plan
-from cpa.pipeline.stage import POLICIES, StageKind
-from cpa.server.listener import tls_context
-from cpa.supervisor import supervise
-from cpa.testing.mock import main as mock
-from cpa.upstream.dialects import dialect_of
+from cpa.errors import ConfigError, StartError
+from cpa.formats.names import Format
 from cpa.version import VERSION
-from cpa.workers import Place
 
 CANNOT_START = 1
 WRONG_INPUT = 2
 DEFAULT_CONFIG = "config.yaml"
+
+TRANSLATE = "translate a body from standard input, through a chain if wanted, and show what is lost"
+PLUGIN = "list, call, check and make native plugins"
 
 EPILOG = """\
 examples:
@@ -57,19 +46,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version"):
         arguments.insert(0, "serve")  # `cpa -config PATH` is how deployed scripts start a server
-    serving = arguments[:1] == ["serve"]
+    chosen = arguments[0] if arguments else ""
+    serving = chosen == "serve"
     try:
+        if serving or chosen in ("-h", "--help"):
+            from cpa import cli_flags  # plugins may have flags
         if serving and cli_flags.split_arguments(arguments[1:]).foreign and not asks_for_help(arguments):
             return cli_flags.run_plugin_flags(
                 arguments[1:],
                 program=sys.argv[0],
                 given=sys.argv[1:] if argv is None else argv,
                 default=default_config(),
-                parse=lambda native: make_parser().parse_args(["serve", *native]),
+                parse=lambda native: make_parser(chosen).parse_args(["serve", *native]),
             )
-        for_help = serving or arguments[:1] in (["-h"], ["--help"])
+        for_help = serving or chosen in ("-h", "--help")
         wanted = for_help and asks_for_help(arguments)
-        parser = make_parser(cli_flags.plugin_help(arguments[1:], default_config()) if wanted else "")
+        parser = make_parser(chosen, cli_flags.plugin_help(arguments[1:], default_config()) if wanted else "")
         # What only plugins know is no mistake in front of a question for help.
         split = cli_flags.split_arguments(arguments[1:]) if wanted and serving else None
         options = parser.parse_args(arguments if split is None else ["serve", *split.native])
@@ -100,8 +92,13 @@ def default_config() -> Path:
     return Path(os.environ.get("CPA_CONFIG") or DEFAULT_CONFIG)
 
 
-def make_parser(plugin_flags: str = "") -> argparse.ArgumentParser:
-    """All commands and their arguments. *plugin_flags*: what the help says of flags that plugins add."""
+def make_parser(chosen: str, plugin_flags: str = "") -> argparse.ArgumentParser:
+    """All commands, and the arguments of most.
+
+    Args:
+      chosen: the command that is about to be run; what takes long to import has its arguments only then.
+      plugin_flags: what the help says of flags that plugins add.
+    """
     parser = argparse.ArgumentParser(
         prog="cpa",
         description="CPA, an LLM API proxy: OpenAI Chat and Responses, Anthropic Messages and Gemini on both sides.",
@@ -122,17 +119,17 @@ def make_parser(plugin_flags: str = "") -> argparse.ArgumentParser:
     add_config(command, demo="a ready configuration with the built-in mock provider")
     command.add_argument("--host", help="address to bind instead of the configured one")
     command.add_argument("--port", type=port, help="port to bind instead of the configured one; 0 = any free one")
-    command.set_defaults(run=run_serve, usage_error=command.error, place=None)
+    command.set_defaults(run=later("cpa.cli_serve", "run_serve"), usage_error=command.error, place=None)
 
     # Not in the help: supervisors start it, with sockets that nobody else has.
     command = commands.add_parser("worker", description="one of several processes that serve one port; for supervisors")
     add_config(command)
-    command.add_argument("--place", type=Place.parse, required=True, help="number and inherited descriptors")
-    command.set_defaults(run=run_serve, demo=False, host=None, port=None)
+    command.add_argument("--place", type=place, required=True, help="number and inherited descriptors")
+    command.set_defaults(run=later("cpa.cli_serve", "run_serve"), demo=False, host=None, port=None)
 
     command = commands.add_parser("check", help="check a configuration: exit 0, or 2 with every problem")
     add_config(command)
-    command.set_defaults(run=run_check)
+    command.set_defaults(run=later("cpa.cli_check", "run_check"))
 
     command = commands.add_parser("plan", help="show what a request passes through, stage by stage")
     add_config(command, demo="of the demo instead of a file")
@@ -142,10 +139,20 @@ def make_parser(plugin_flags: str = "") -> argparse.ArgumentParser:
     )
     command.add_argument("--to", dest="target", choices=formats, metavar="FORMAT", help="provider, likewise")
     command.add_argument("--no-plugins", action="store_true", help="do not load the configured plugins")
-    command.set_defaults(run=run_plan)
+    command.set_defaults(run=later("cpa.cli_plan", "run_plan"))
 
-    cli_translate.add_translate_command(commands, add_config)
-    cli_plugin.add_plugin_commands(commands, add_config)
+    if chosen == "translate":
+        from cpa.cli_translate import add_translate_command
+
+        add_translate_command(commands, add_config, summary=TRANSLATE)
+    else:
+        commands.add_parser("translate", help=TRANSLATE)
+    if chosen == "plugin":
+        from cpa.cli_plugin import add_plugin_commands
+
+        add_plugin_commands(commands, add_config, summary=PLUGIN)
+    else:
+        commands.add_parser("plugin", help=PLUGIN)
 
     command = commands.add_parser(
         "mock-provider",
@@ -156,7 +163,7 @@ def make_parser(plugin_flags: str = "") -> argparse.ArgumentParser:
     command.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
     command.add_argument("--port", type=port, default=8318, help="port to bind (default: %(default)s; 0 = any)")
     command.add_argument("--require-key", metavar="KEY", help="answer 401 to requests without this key")
-    command.set_defaults(run=run_mock)
+    command.set_defaults(run=later("cpa.cli_mock", "run_mock"))
     return parser
 
 
@@ -182,105 +189,18 @@ def port(text: str) -> int:
     raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {text!r}")
 
 
-def announce(line: str) -> None:
-    """A line that scripts wait for."""
-    print(line, flush=True)
+def place(text: str) -> object:
+    """Where a worker stands. Raises: ValueError."""
+    from cpa.workers import Place
+
+    return Place.parse(text)
 
 
-def run_serve(options: argparse.Namespace) -> int:
-    """`cpa serve`."""
-    path = None if options.demo else options.config
-    loaded = load_demo() if path is None else load_config(path)
-    chosen = Options(config=path, host=options.host, port=options.port, place=options.place)
-    several = loaded.config.workers > 1 and chosen.place is None
-    return trio.run(partial(supervise if several else serve, loaded, chosen, announce=announce))
+def later(module: str, name: str) -> Callable[[argparse.Namespace], int]:
+    """The function *name* of *module*, which is imported when the function is called."""
 
+    def run(options: argparse.Namespace) -> int:
+        code: int = getattr(import_module(module), name)(options)
+        return code
 
-def run_check(options: argparse.Namespace) -> int:
-    """`cpa check`. Problems go to standard output: they are what was asked for."""
-    try:
-        loaded = load_config(options.config)
-    except ConfigError as exc:
-        print(exc)
-        return WRONG_INPUT
-    for warning in loaded.warnings:
-        print(f"warning: {warning}")
-    if loaded.config.tls.enable:
-        try:
-            tls_context(loaded.config)
-        except OSError as exc:
-            print(f"{options.config}: tls: expected a certificate and its key, got files that do not do: {exc}")
-            return WRONG_INPUT
-    folder = judge_folder(loaded.config.auth_dir)
-    for warning in folder.warnings:
-        print(f"warning: {warning}")
-    if folder.problems:
-        print("\n".join(folder.problems))
-        return WRONG_INPUT
-    credentials = credentials_from_config(loaded.config)
-    print(f"{options.config}: ok, {len(credentials)} credentials of {len({c.provider for c in credentials})} providers")
-    if folder.usable:
-        print(f"{loaded.config.auth_dir}: ok, {folder.usable} credentials")
-    return 0
-
-
-def run_plan(options: argparse.Namespace) -> int:
-    """`cpa plan`."""
-    loaded = load_demo() if options.demo else load_config(options.config)
-    stages, missing = cli_plugin.plan_of_plugins(loaded, options.config, load=not options.no_plugins)
-    print("stages, in the order of the request path:")
-    plan = Plan.build(stages)
-    for kind in StageKind:
-        entries = ", ".join(f"{entry.plugin_id} ({entry.priority})" for entry in plan.of(kind)) or "-"
-        print(f"  {kind:<34} {POLICIES[kind]:<13} {entries}")
-    if missing:
-        print("plugins that take no part:")
-        for line in missing:
-            print(f"  {line}")
-    chains = list(cli_translate.chains_text(loaded.config, stages, source=options.source, target=options.target))
-    if chains:
-        print("chains, the first that matches is used:")
-        for line in chains:
-            print(line)
-    print("routes:")
-    for source in Format:
-        for target in Format:
-            if options.source in (None, source) and options.target in (None, target):
-                print(f"  {source:<16} -> {target:<16} {route_text(source, target)}")
-    print("providers:")
-    for credential in credentials_from_config(loaded.config):
-        dialect = dialect_of(credential.provider)
-        if dialect is None:
-            print(f"  {credential.id:<44} not supported yet")
-        elif options.target in (None, dialect.format):
-            models = ", ".join(offer.id for offer in offers(credential)) or "no models"
-            print(f"  {credential.id:<44} {dialect.format:<8} {models}")
-    return 0
-
-
-def route_text(source: Format, target: Format) -> str:
-    """How bodies get from a client's protocol to a provider's."""
-    if (source, target) in NATIVE_IDENTITY:
-        return "passes as bytes"
-    if (source, target) in SAME_WIRE:
-        return "passes as bytes, unless a plugin translates"
-    return "translated" if translates(source, target) else "no translator"
-
-
-def run_mock(options: argparse.Namespace) -> int:
-    """`cpa mock-provider`."""
-    try:
-        trio.run(
-            partial(
-                mock.main,
-                host=options.host,
-                port=options.port,
-                announce=announce,
-                require_key=options.require_key,
-            )
-        )
-    except OSError as exc:
-        raise StartError(f"cannot listen on {options.host}:{options.port}: {exc}") from exc
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-    return 0
+    return run

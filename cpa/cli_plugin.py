@@ -98,9 +98,16 @@ exit codes: 0, 1 when a check failed, 2 for wrong usage
 def add_plugin_commands(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
     add_config: Callable[[argparse.ArgumentParser], None],
+    *,
+    summary: str,
 ) -> None:
-    """`cpa plugin list | call | check | new`. *add_config* adds the option that names the configuration."""
-    plugin = commands.add_parser("plugin", help="list, call, check and make native plugins")
+    """`cpa plugin list | call | check | new`.
+
+    Args:
+      add_config: adds the option that names the configuration.
+      summary: the line of all of them in the list of commands.
+    """
+    plugin = commands.add_parser("plugin", help=summary)
     actions = plugin.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     command = _add(actions, "list", "every plugin that was found or is configured, and its state", LIST_EPILOG)

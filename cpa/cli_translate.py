@@ -57,11 +57,13 @@ exit codes: 0 = translated, 1 = the body cannot be translated, 2 = wrong argumen
 def add_translate_command(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
     add_config: Callable[[argparse.ArgumentParser], None],
+    *,
+    summary: str,
 ) -> None:
-    """`cpa translate` on the command line."""
+    """`cpa translate` on the command line. *summary*: its line in the list of commands."""
     command = commands.add_parser(
         "translate",
-        help="translate a body from standard input, through a chain if wanted, and show what is lost",
+        help=summary,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

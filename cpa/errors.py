@@ -4,6 +4,7 @@
 
     CpaError                 code, http_status, retryable: class attributes, overridable per instance
     ├ ConfigError            every problem of one file; the command line exits with 2
+    ├ StartError             the program cannot start: address in use, unreadable certificate; it exits with 1
     ├ RequestError 400       the client asked wrongly
     │ ├ MalformedRequest     body, path or header that cannot be read
     │ ├ Unauthenticated 401
@@ -67,6 +68,10 @@ class CpaError(Exception):
             self.code = code
         if http_status is not None:
             self.http_status = http_status
+
+
+class StartError(CpaError):
+    """The program cannot start: address in use, unreadable certificate, …"""
 
 
 class ConfigError(CpaError):

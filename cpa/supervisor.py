@@ -21,8 +21,9 @@ from typing import Any
 import attrs
 import trio
 
-from cpa.app import FORCED_EXIT, Options, StartError, apply_logging, bind
+from cpa.app import FORCED_EXIT, Options, apply_logging, bind
 from cpa.config.load import Loaded
+from cpa.errors import StartError
 from cpa.observability.log import get_logger
 from cpa.observability.metrics import SHARED_DIRECTORY, forget_process
 from cpa.observability.redact import KnownSecrets

@@ -16,7 +16,6 @@ from cpa import app as app_module
 from cpa.app import (
     App,
     Options,
-    StartError,
     bind,
     open_app,
     proxy_settings,
@@ -26,6 +25,7 @@ from cpa.config.load import Loaded, load_config, parse_config
 from cpa.config.schema import Config, ModelEntry
 from cpa.credentials.model import FROM_FILE, Credential
 from cpa.demo import load_demo, with_demo_provider
+from cpa.errors import StartError
 from cpa.formats.models import ModelCard
 from cpa.host.account_snapshot import AccountsSnapshot
 from cpa.host.plugins import open_plugin_host

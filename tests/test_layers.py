@@ -29,7 +29,11 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "cpa.__main__": frozenset({"cli"}),
     "cpa.__init__": frozenset({"app", "config", "pipeline"}),
     "cpa.cli": ANYTHING,
+    "cpa.cli_check": ANYTHING,
     "cpa.cli_flags": ANYTHING,
+    "cpa.cli_mock": ANYTHING,
+    "cpa.cli_plan": ANYTHING,
+    "cpa.cli_serve": ANYTHING,
     "cpa.cli_new": frozenset({"scaffold"}),
     "cpa.cli_plugin": ANYTHING,
     "cpa.cli_translate": ANYTHING,
@@ -63,16 +67,20 @@ NOT_ABOVE = {
     "cli": {"cpa.__main__"},
     "cli_flags": {"cpa.cli"},
     "cli_new": {"cpa.cli_plugin"},
-    "cli_plugin": {"cpa.cli", "cpa.cli_flags", "cpa.cli_translate"},
-    "cli_translate": {"cpa.cli"},
-    "supervisor": {"cpa.cli"},
-    "demo": {"cpa.app", "cpa.cli"},
+    "cli_plugin": {"cpa.cli", "cpa.cli_flags", "cpa.cli_plan", "cpa.cli_translate"},
+    "cli_translate": {"cpa.cli", "cpa.cli_plan"},
+    "cli_check": set(),
+    "cli_mock": set(),
+    "cli_plan": set(),
+    "cli_serve": set(),
+    "supervisor": {"cpa.cli_serve"},
+    "demo": {"cpa.app", "cpa.cli_plan", "cpa.cli_serve"},
     "masking": {"cpa.app"},
     "runtime": {"cpa.app"},
-    "app": {"cpa.__main__", "cpa.__init__", "cpa.cli", "cpa.supervisor", "cpa.testing"},
+    "app": {"cpa.__main__", "cpa.__init__", "cpa.cli_serve", "cpa.supervisor", "cpa.testing"},
 }
 """What stands at the top is imported from there only."""
-TESTING_USERS = frozenset({"cpa.demo", "cpa.cli", "cpa.cli_plugin"})
+TESTING_USERS = frozenset({"cpa.demo", "cpa.cli_mock", "cpa.cli_plugin"})
 """The demo, `cpa mock-provider` and `cpa plugin check`."""
 
 DOORS: Mapping[str, tuple[str, ...]] = {

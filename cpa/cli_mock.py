@@ -1,0 +1,34 @@
+"""`cpa mock-provider`."""
+
+import argparse
+import sys
+from functools import partial
+
+import trio
+
+from cpa.errors import StartError
+from cpa.testing.mock.main import main
+
+
+def announce(line: str) -> None:
+    """A line that scripts wait for."""
+    print(line, flush=True)
+
+
+def run_mock(options: argparse.Namespace) -> int:
+    """`cpa mock-provider`."""
+    try:
+        trio.run(
+            partial(
+                main,
+                host=options.host,
+                port=options.port,
+                announce=announce,
+                require_key=options.require_key,
+            )
+        )
+    except OSError as exc:
+        raise StartError(f"cannot listen on {options.host}:{options.port}: {exc}") from exc
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+    return 0
