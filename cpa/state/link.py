@@ -99,6 +99,9 @@ class RedisLink:
                 if self.connected:
                     wait_s = FIRST_WAIT_S
                 told = True
+            except* Exception as group:
+                # A supervisor's edge: whatever a library makes of a strange server costs the session, not the proxy.
+                log.error("state.failed", exc_info=group)
             finally:
                 self.connected = False
             await trio.sleep(wait_s)

@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from time import time
 
 import attrs
 import msgspec
+import pytest
 import trio
 from coredis import Redis
 
@@ -172,6 +174,30 @@ async def test_what_others_may_have_put_there_is_not_believed(tmp_path: Path) ->
                 await hostile.publish("test:state", msgspec.msgpack.encode(good))
                 await view.sees(a="ok")
                 assert view.words == {"a": "ok"}
+
+
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x00" * 99, b"*-7\r\n", b"%1\r\n+a\r\n", b""]
+)
+async def test_what_is_no_redis_ends_sessions_only(tmp_path: Path, answer: bytes) -> None:
+    """An operator's wrong port: tried again and again, and the view goes on."""
+    tries = trio.Semaphore(0)
+
+    async def serve(stream: trio.SocketStream) -> None:
+        tries.release()
+        await stream.receive_some(4096)
+        await stream.send_all(answer)
+
+    with trio.fail_after(FAIL_S):
+        async with trio.open_nursery() as nursery:
+            [listener] = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+            async with replica(RedisServer(tmp_path, listener.socket.getsockname()[1])) as view:
+                for _ in range(3):
+                    await tries.acquire()
+                    view.put("a", "b")
+                    assert view.get("a") == "b"
+                assert not view.link.connected
+            nursery.cancel_scope.cancel()
 
 
 async def test_cancelling_leaves_nothing_open(tmp_path: Path) -> None:
