@@ -10,11 +10,6 @@ from cpa.errors import StartError
 from cpa.testing.mock.main import main
 
 
-def announce(line: str) -> None:
-    """A line that scripts wait for."""
-    print(line, flush=True)
-
-
 def run_mock(options: argparse.Namespace) -> int:
     """`cpa mock-provider`."""
     try:
@@ -23,7 +18,7 @@ def run_mock(options: argparse.Namespace) -> int:
                 main,
                 host=options.host,
                 port=options.port,
-                announce=announce,
+                announce=partial(print, flush=True),
                 require_key=options.require_key,
             )
         )
