@@ -46,6 +46,16 @@ class Excess:
     until: float | None
 
 
+@attrs.frozen(kw_only=True)
+class LimitUse:
+    """One limit of a client and what is used up of it. *until*: Unix time when it begins anew; None = never, or now."""
+
+    limit: str
+    used: int
+    allowed: int
+    until: float | None
+
+
 @attrs.frozen
 class _Bound:
     """One limit of a `ClientLimits`; `allowed` gives 0 for none."""
@@ -126,6 +136,28 @@ class Limiter:
             yield
         finally:
             self.store.hold(client, running=-1, tokens=-tokens)
+
+    def uses(self, principal: str) -> tuple[LimitUse, ...]:
+        """The limits of *principal*, as they stand; empty without any. Running requests' reservations are used, too."""
+        limits = self._limits_of(principal) if self._limits else None
+        if limits is None:
+            return ()
+        client, now = client_id(principal).id, self._clock()
+        held = self.store.held(client)
+        found = [
+            LimitUse(
+                limit=bound.name,
+                used=count.tokens + held.tokens if bound.tokens else count.requests,
+                allowed=allowed,
+                until=None if (end := span_end(bound.span, count.start_s)) == float("inf") else end,
+            )
+            for bound in _BOUNDS
+            if (allowed := bound.allowed(limits))
+            for count in (self.store.count(client, bound.span, now),)
+        ]
+        if limits.max_concurrent:
+            found.append(LimitUse(limit="max-concurrent", used=held.running, allowed=limits.max_concurrent, until=None))
+        return tuple(found)
 
     def record(self, record: UsageRecord) -> None:
         """An attempt has ended: count what it cost."""

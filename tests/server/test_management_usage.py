@@ -3,6 +3,7 @@
 import pytest
 import trio
 
+from cpa.usage.identity import client_id
 from tests.e2e.test_usage import FAIL_S, MANAGED, attempts, managed, usage
 from tests.e2e.wire import CHAT
 from tests.proxy import CLIENT_KEY, running_proxy
@@ -92,3 +93,23 @@ async def test_a_ledger_that_cannot_be_read_says_so() -> None:
             refused = await managed(proxy, "/usage")
             assert refused.status_code == 503
             assert refused.json()["error"].startswith("the usage ledger cannot be read")
+
+
+async def test_what_is_used_up_of_a_clients_limits() -> None:
+    """By key, with the time of the reset; clients without limits are not listed."""
+    limits = "limits: {clients: [{keys: ['*'], requests-per-day: 9, tokens-total: 100000, max-concurrent: 4}]}\n"
+    with trio.fail_after(FAIL_S):
+        async with running_proxy(extra=MANAGED + limits) as proxy:
+            async with proxy.client() as client:
+                assert (await CHAT.post(client, headers={})).status_code == 200
+            await attempts(proxy, 1)
+            [listed] = (await managed(proxy, "/limits")).json()["clients"]
+            assert (listed["client"], CLIENT_KEY in str(listed)) == (client_id(CLIENT_KEY).id, False)
+            day, total, running = listed["limits"]
+            assert (day["limit"], day["used"], day["allowed"]) == ("requests-per-day", 1, 9)
+            assert day["resets-at"] % 86400 == 0
+            assert (total["limit"], total["allowed"], total["resets-at"]) == ("tokens-total", 100000, None)
+            assert total["used"] > 0
+            assert running == {"limit": "max-concurrent", "used": 0, "allowed": 4, "resets-at": None}
+        async with running_proxy(extra=MANAGED) as proxy:
+            assert (await managed(proxy, "/limits")).json() == {"clients": []}

@@ -46,6 +46,7 @@ ROUTES: Final = (
     NativeRoute(method="GET", path="/usage", handler=usage.usage),
     NativeRoute(method="GET", path="/usage/attempts", handler=usage.records),
     NativeRoute(method="GET", path="/usage-queue", handler=usage.pop_queue),
+    NativeRoute(method="GET", path="/limits", handler=usage.limits),
     NativeRoute(method="GET", path="/credentials/{id}/why", handler=scheduling.why),
     NativeRoute(method="GET", path="/cooldowns", handler=scheduling.cooldowns),
     NativeRoute(method="POST", path="/reset-quota", handler=scheduling.reset_quota),

@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from cpa.jsontypes import JsonObject
+from cpa.jsontypes import JsonObject, JsonValue
 from cpa.server.management.calls import JSON_TYPE, Answer, ManagementCall, error_answer, json_answer
 from cpa.usage.identity import client_id
 from cpa.usage.ledger import Database, Ledger, LedgerError
@@ -56,6 +56,24 @@ async def usage(call: ManagementCall) -> Answer:
     except LedgerError as exc:
         return error_answer(exc.http_status, exc.message)
     return json_answer({**answer, "ledger": _state(ledger)})
+
+
+async def limits(call: ManagementCall) -> Answer:
+    """``GET /limits``: what is used up of the limits of every client key of the configuration.
+
+    ``clients``: ``client`` (its digest, as in `usage`), ``label``, ``limits``: ``limit``, ``used``, ``allowed``,
+    ``resets-at`` (Unix seconds; null = it does not reset). Clients that plugins let in are not listed.
+    """
+    limiter = call.usage.limiter
+    clients: list[JsonValue] = []
+    for principal in dict.fromkeys(call.runtime.config.api_keys or ("",)):
+        if uses := limiter.uses(principal):
+            told = client_id(principal)
+            rows: list[JsonValue] = [
+                {"limit": use.limit, "used": use.used, "allowed": use.allowed, "resets-at": use.until} for use in uses
+            ]
+            clients.append({"client": told.id, "label": told.label, "limits": rows})
+    return json_answer({"clients": clients})
 
 
 async def records(call: ManagementCall) -> Answer:
