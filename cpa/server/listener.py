@@ -7,6 +7,7 @@ WebSocket) are used as they are, but for what exchanges.py mends.
 """
 
 import logging
+import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
@@ -28,8 +29,9 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState, LifespanState
 
 from cpa.config.schema import Config, LimitsConfig
-from cpa.server.body import LINGER_BYTES, LINGER_S
-from cpa.server.exchanges import SEND_PIECE_BYTES, Buffers, ExchangeTasks, Pause, Streams
+from cpa.server.body import LINGER_BYTES, LINGER_S, Receive
+from cpa.server.exchanges import SEND_PIECE_BYTES, Buffers, ExchangeTasks, Message, Pause, Send, Streams
+from cpa.server.http1 import AHEAD_BYTES, MAX_HEAD_BYTES, Exchange, exchange, head_end, read_head, scope_of
 from cpa.server.resp_codec import MARKS
 
 log = structlog.get_logger(__name__)
@@ -38,16 +40,15 @@ RECV_BYTES = 64 << 10
 SWEEP_S = 1.0
 LAST_WORDS_S = 1.0
 """How long a refused client may take to receive the reason."""
-MAX_HEAD_BYTES = 64 << 10
-"""Agents send about 2 KiB; proxies in between add some. More than nginx's 32 KiB, less than an attack needs."""
 BACKLOG = 1024
 TLS_HANDSHAKE_S = 30.0
-AHEAD_BYTES = 256 << 10
-"""What a client may send ahead of the answer that it waits for; one that sends more is treated as gone."""
 
 Listeners = list[Any]
 """Of `trio.SocketListener`, or with TLS of `trio.SSLListener`; trio's type variables cannot say either."""
 Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+Address = tuple[str, int] | None
+FAST_VARIABLE = "CPA_HTTP1"
+"""``hypercorn`` in this environment variable sends every request through Hypercorn's parser."""
 
 
 def last_words(status: str, code: str, message: str) -> bytes:
@@ -120,6 +121,10 @@ class Connection:
             socket = stream.transport_stream.socket
         else:
             socket = stream.socket
+        ends = address(socket.getpeername()), address(socket.getsockname())
+        self.idle_since = trio.current_time()
+        if alpn == "http/1.1" and self.server.fast and not await self._serve_plain(*ends, tls=tls):
+            return
         async with ExchangeTasks(self.waiting_since) as tasks:
             self.protocol = ProtocolWrapper(
                 self.server.app,
@@ -128,15 +133,51 @@ class Connection:
                 tasks,
                 ConnectionState(LifespanState({"connection": self})),
                 tls,
-                address(socket.getpeername()),
-                address(socket.getsockname()),
+                *ends,
                 self._on_event,
                 alpn,
             )
             self._adapt()
             await self.protocol.initiate()
-            self.idle_since = trio.current_time()
             await self._read()
+
+    async def _serve_plain(self, client: Address, server: Address, *, tls: bool) -> bool:
+        """Serve requests of http1.py's kind. Returns: another one came; it is among `_ahead` and for Hypercorn."""
+        ahead, state = self._ahead, {"connection": self}
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while not self.closing:
+                while not (end := head_end(ahead)):
+                    if not (data := await self.stream.receive_some(RECV_BYTES)):
+                        return False
+                    ahead += data
+                    if self.head_since is None:
+                        self.head_since = trio.current_time()
+                request = read_head(bytes(ahead[:end])) if end > 0 else None
+                if request is None:
+                    return not self.closing
+                del ahead[:end]
+                self.head_since = self.idle_since = None
+                one = Exchange(request=request, read=self._read_some, write=self._write, ahead=ahead)
+                scope = scope_of(request, tls=tls, client=client, server=server, state=state)
+                if not await exchange(self._app, one, scope) or self.server.draining:
+                    if one.complete and not one.gone:
+                        await self._end(unread=one.unread > 0)
+                    return False
+                self.idle_since = trio.current_time()
+        return False
+
+    async def _app(self, scope: Message, receive: Receive, send: Send) -> None:
+        """The application as it is, without what Hypercorn wraps around its own calls."""
+        await self.server.app(scope, receive, send, trio.to_thread.run_sync, trio.from_thread.run)  # type: ignore[arg-type]
+
+    async def _end(self, *, unread: bool) -> None:
+        """Close in order: what was sent is delivered; who still writes is read, so that the answer is seen."""
+        self.closing = True
+        await self._send_eof()
+        if unread:
+            await self._drop_rest()
+        else:
+            await self.stream.aclose()
 
     def _adapt(self) -> None:
         """Mend what Hypercorn's protocol does not do, after it was made and after it was changed for another."""
@@ -188,6 +229,13 @@ class Connection:
             return data
         return bytes(await self.stream.receive_some(RECV_BYTES))
 
+    async def _read_some(self) -> bytes:
+        """The next bytes, empty when there will be none."""
+        try:
+            return bytes(await self.stream.receive_some(RECV_BYTES))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return b""
+
     async def _read_ahead(self) -> None:
         """Keep what the client sends before its answer is complete; returns when it has left."""
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
@@ -222,9 +270,12 @@ class Connection:
             return
         if self._held:
             data, self._held = self._held + data, b""
-        if not data:
-            return
         assert self.protocol is not None
+        if data and not await self._write(data):
+            await self.protocol.handle(Closed())
+
+    async def _write(self, data: bytes) -> bool:
+        """Send *data*. Returns: False when the client is gone."""
         async with self._send_lock:
             try:
                 if len(data) <= SEND_PIECE_BYTES:
@@ -236,9 +287,10 @@ class Connection:
                         self.sending_since = trio.current_time()
                         await self.stream.send_all(view[start : start + SEND_PIECE_BYTES])
             except (trio.BrokenResourceError, trio.ClosedResourceError):
-                await self.protocol.handle(Closed())
+                return False
             finally:
                 self.sending_since = None
+        return True
 
     async def _hang_up(self) -> None:
         """Close in order: what was sent is delivered, then the reader sees the end and the connection ends."""
@@ -254,7 +306,9 @@ class Connection:
         """The client may still be writing a request whose answer it has; the reader will drop that."""
         assert self.protocol is not None
         inner = self.protocol.protocol
-        return isinstance(inner, H11Protocol) and inner.connection.their_state in (h11.SEND_BODY, h11.ERROR)
+        if not isinstance(inner, H11Protocol):
+            return False
+        return is_refused(inner) or inner.connection.their_state in (h11.SEND_BODY, h11.ERROR)
 
     async def _send_eof(self) -> None:
         if isinstance(self.stream, trio.SocketStream):
@@ -281,6 +335,7 @@ class ClientServer:
 
     Attributes:
       limits: read anew by every sweep, so that a reload changes them for open connections too.
+      fast: plain HTTP/1.1 is read by http1.py.
       ended: set when `serve` is over.
       foreign: serves connections that begin like the Redis protocol: stream, peer's address, first bytes. None = they
         are closed.
@@ -291,6 +346,7 @@ class ClientServer:
     context: WorkerContext
     limits: LimitsConfig
     foreign: Callable[[Stream, str, bytes], Awaitable[None]] | None = None
+    fast: bool = attrs.field(factory=lambda: os.environ.get(FAST_VARIABLE, "") != "hypercorn")
     draining: bool = False
     connections: set[Connection] = attrs.field(factory=set)
     ended: trio.Event = attrs.field(factory=trio.Event)
@@ -367,7 +423,7 @@ def over(since: float | None, limit_s: float, now: float) -> bool:
     return since is not None and limit_s > 0 and now - since > limit_s
 
 
-def address(name: object) -> tuple[str, int] | None:
+def address(name: object) -> Address:
     """Host and port of a socket name of any family."""
     return (name[0], name[1]) if isinstance(name, tuple) else None
 
