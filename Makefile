@@ -4,19 +4,30 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 AGENTS ?= .agents
+PANEL  := cpa/server/panel
 
-.PHONY: help run examples test test-agents bench lint format lock clean
+.PHONY: help run examples plugins panel panel-if-possible test test-agents bench lint format lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: $(VENV)/.run examples ## set up, then serve the demo on 127.0.0.1:8317 (ARGS='--port 9000' to change)
+run: $(VENV)/.run examples panel-if-possible ## set up, then serve the demo on 127.0.0.1:8317 (ARGS='--port 9000' to change)
 	$(BIN)/cpa serve --demo $(ARGS)
 
 examples: ## the example plugins in C into examples/plugin/bin (LANGUAGES='c go rust' for more)
 	@$(MAKE) --no-print-directory -C examples/plugin build LANGUAGES="$(or $(LANGUAGES),c)"
 
-test: $(VENV)/.dev ## set up, then run every test on all cores (ARGS='-k name' to choose, ARGS='-n0 --pdb' to debug)
+plugins: ## the plugins that CPA ships into plugins/ (needs go)
+	@$(MAKE) --no-print-directory -C plugins build
+
+panel: $(PANEL)/.built ## the control panel into cpa/server/panel, which wheels contain (needs node 18 or newer, npm)
+
+panel-if-possible:
+	@if command -v npm >/dev/null && command -v node >/dev/null; then \
+		$(MAKE) --no-print-directory panel || echo "the control panel could not be built (see above); everything else works without it" >&2; \
+	else echo "no npm on this machine: /management.html will say how to build the control panel; everything else works" >&2; fi
+
+test: $(VENV)/.dev panel-if-possible ## set up, then run every test on all cores (ARGS='-k name' to choose, ARGS='-n0 --pdb' to debug)
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 test-agents: $(AGENTS)/.installed $(VENV)/.dev ## install published coding agents, then run them through the proxy
@@ -41,7 +52,8 @@ lock: $(VENV)/.dev ## renew both lock files (needs a package index)
 
 clean: ## remove what the targets above made
 	@$(MAKE) --no-print-directory -C examples/plugin clean
-	rm -rf $(VENV) $(AGENTS) build *.egg-info cpa/abi/_native*.so cpa/abi/cpa-plugin-worker
+	@$(MAKE) --no-print-directory -C plugins clean
+	rm -rf $(VENV) $(AGENTS) $(PANEL) panel/node_modules build *.egg-info cpa/abi/_native*.so cpa/abi/cpa-plugin-worker
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "CPA needs Python 3.11 or newer; found " + sys.version.split()[0])'
@@ -69,4 +81,18 @@ $(AGENTS)/.installed: $(AGENTS_LOCK)
 	@mkdir -p $(AGENTS)
 	@cp $(AGENTS_LOCK) $(AGENTS)/
 	npm ci --prefix $(AGENTS) --loglevel=error
+	@touch $@
+
+# The panel's packages are installed as its lock file says, digests checked; its sources are built with them.
+PANEL_LOCK    := panel/package.json panel/package-lock.json panel/.npmrc
+PANEL_SOURCES := panel/management.html panel/tsconfig.json panel/vite.config.js $(shell find panel/src -type f)
+
+panel/node_modules/.installed: $(PANEL_LOCK)
+	@command -v npm >/dev/null && command -v node >/dev/null || { echo "make panel needs node (18 or newer) and npm, which are not installed; everything else works without them" >&2; exit 1; }
+	@node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 18 ? 0 : 1)' || { echo "make panel needs node 18 or newer; found $$(node --version)" >&2; exit 1; }
+	cd panel && npm ci --loglevel=error
+	@touch $@
+
+$(PANEL)/.built: panel/node_modules/.installed $(PANEL_SOURCES)
+	cd panel && npm run --silent build
 	@touch $@

@@ -11,16 +11,20 @@ from pathlib import Path
 import attrs
 import trio
 
+from cpa.config.changes import describe_changes, restart_needed
+from cpa.config.editing import open_editor
 from cpa.config.load import Loaded
 from cpa.config.schema import Config, StateBackend
-from cpa.config.watch import describe_changes, reload, restart_keys_changed, watch_config
+from cpa.config.sealing import HASH_PREFIXES
+from cpa.config.watch import reload, watch_config
 from cpa.credentials.files import DIRECTORY_MODE
 from cpa.credentials.from_config import credentials_from_config
 from cpa.credentials.model import Credential
 from cpa.demo import with_demo_provider
-from cpa.errors import ConfigError, StartError
+from cpa.errors import ConfigError, CpaError, StartError
 from cpa.host.plugins import PluginHost, open_plugin_host
 from cpa.masking import Secrets, environment_secrets
+from cpa.observability.live import Live
 from cpa.observability.log import configure_logging, get_logger
 from cpa.observability.metrics import Metrics, NullMetrics, PrometheusMetrics
 from cpa.observability.redact import KnownSecrets
@@ -48,7 +52,9 @@ from cpa.server.management.routes import is_reserved
 from cpa.server.resp import serve_resp
 from cpa.server.state import ServerState
 from cpa.upstream.client import UpstreamClients, open_clients
+from cpa.upstream.outbound import OutboundCalls
 from cpa.usage.collector import open_collector
+from cpa.usage.identity import client_id
 from cpa.usage.limit_store import MemoryLimitStore
 from cpa.usage.service import UsageServices, open_usage
 from cpa.version import VERSION
@@ -102,25 +108,48 @@ class App:
 
         One at a time: a file that was read earlier never replaces one that was read later.
         """
-        if self.options.config is not None:
-            async with self._reloading:
-                await self._reload(self.options.config)
-
-    async def _reload(self, path: Path) -> None:
         try:
-            loaded = await reload(path, self.loaded)
+            if not await self._read_again():
+                await self.plugins.apply(self.loaded.config.plugins)  # whoever asks may have put a library there
         except ConfigError as exc:
             self.state.metrics.config_reloaded(ok=False)
             log.error("config.refused", problems=exc.problems, hint="the previous configuration stays in force")
             return
-        if loaded is None:
-            await self.plugins.apply(self.loaded.config.plugins)  # whoever asks may have put a library there
+        await self.seal_key()
+
+    async def take_edit(self) -> None:
+        """As `reload`, for the editor, which has just written the file. Raises: ConfigError."""
+        await self._read_again()
+
+    async def seal_key(self) -> None:
+        """Replace a management key that stands in the file in clear by its hash, or say why that cannot be done."""
+        editor = self.state.editor
+        secret = self.loaded.config.remote_management.secret_key
+        if editor is None or not secret or secret.startswith(HASH_PREFIXES):
             return
+        try:
+            await editor.seal()
+        except CpaError as exc:
+            log.warning("management.key_in_clear", file=str(editor.path), error=str(exc), hint="it works all the same")
+
+    async def _read_again(self) -> bool:
+        """Swap in what the file says by now. Returns: whether that was anything new. Raises: ConfigError."""
+        if self.options.config is None:
+            return False
+        async with self._reloading:
+            loaded = await reload(self.options.config, self.loaded)
+            if loaded is not None:
+                await self._adopt(loaded)
+            return loaded is not None
+
+    async def _adopt(self, loaded: Loaded) -> None:
         old, new = self.loaded.config, loaded.config
         # Requests that run on use the old ones, and a key that was taken out of use here is still a key.
         self._secrets.configs = (old, new)
         self._secrets.renew(self.plugins)
-        await self.state.usage.configure(new, managed=self.state.keys.enabled(new.remote_management))
+        managed = self.state.keys.enabled(new.remote_management)
+        self.state.live.enabled = managed
+        await self.state.usage.configure(new, managed=managed)
         self.state.runtime = self._builder.build(new)
         self.server.limits = new.limits
         self.state.request_logs.configure(request_log_settings(new))
@@ -141,6 +170,7 @@ class App:
     def drain(self) -> None:
         """Accept nobody any more and let what runs finish within the grace time."""
         log.info("server.draining", connections=len(self.server.connections))
+        self.state.draining.set()
         self.server.drain()
 
 
@@ -201,13 +231,22 @@ async def open_app(
         )
         completions = await stack.enter_async_context(open_completions())
         scheduling = Scheduling(store=await open_state(config, usage, stack))
-        accounts = await stack.enter_async_context(open_collector(plugins.usage_sinks, current_taps=usage.current_taps))
+        live = Live(
+            enabled=keys.enabled(config.remote_management),
+            label=lambda principal: client_id(principal).label,
+            redact=secrets.known.redact_text,
+        )
+        accounts = await stack.enter_async_context(
+            # Tokens are counted for who watches, too.
+            open_collector(plugins.usage_sinks, current_taps=lambda: usage.current_taps() or live.taps)
+        )
         builder = RuntimeBuilder(
             clients=clients,
             completions=completions,
             scheduling=scheduling,
             plugins=plugins,
             accounts=accounts,
+            watcher=live,
             registrations=tuple(registrations),
             chains=own_chains,
         )
@@ -218,6 +257,9 @@ async def open_app(
             plugins=plugins,
             keys=keys,
             usage=usage,
+            live=live,
+            log_sink=sink,
+            outbound=OutboundCalls(clients=clients),
         )
 
         def cooldown_directory() -> Path | None:
@@ -225,6 +267,10 @@ async def open_app(
             return present.auth_dir if present.save_cooldown_status else None
 
         await stack.enter_async_context(open_saver(scheduling.health, cooldown_directory))
+        if options.config is not None:
+            state.editor = await stack.enter_async_context(
+                open_editor(options.config, current=lambda: app.loaded, apply=lambda: app.take_edit())
+            )
         server = make_server(make_app(state), config)
         server.foreign = partial(serve_resp, state)
         await plugins.apply(config.plugins)
@@ -244,6 +290,7 @@ async def open_app(
             secrets=secrets,
             sink=sink,
         )
+        await app.seal_key()
         state.ready = True
         try:
             yield app
@@ -318,7 +365,8 @@ async def serve(
 
             async def watch(task_status: trio.TaskStatus[None]) -> None:
                 assert options.config is not None
-                await watch_config(options.config, on_change=app.reload, digest=loaded.digest, task_status=task_status)
+                known = app.loaded.digest  # not that of *loaded*: a key may have been sealed since
+                await watch_config(options.config, on_change=app.reload, digest=known, task_status=task_status)
 
             await nursery.start(watch)
         if options.place is None:
@@ -404,21 +452,6 @@ def proxy_settings(config: Config, from_files: Iterable[Credential] = ()) -> Ite
     """(credential, global) proxy settings that *config* and the credentials *from_files* can lead to."""
     for credential in (*credentials_from_config(config), *from_files):
         yield credential.proxy_url, config.proxy_url
-
-
-def restart_needed(old: Config, new: Config) -> Iterator[str]:
-    """Keys whose new values are not in force: what depends on them was built once and outlives reloads."""
-    yield from restart_keys_changed(old, new)
-    if old.limits.connect_seconds != new.limits.connect_seconds:
-        yield "limits.connect-seconds"
-    if old.metrics.enabled != new.metrics.enabled:
-        yield "metrics.enabled"
-    if old.usage.ledger.enabled != new.usage.ledger.enabled:
-        yield "usage.ledger.enabled"
-    if old.state != new.state:
-        yield "state"
-    if old.usage.ledger.path != new.usage.ledger.path:
-        yield "usage.ledger.path"
 
 
 def report(loaded: Loaded) -> None:

@@ -164,6 +164,15 @@ def make_parser(chosen: str, plugin_flags: str = "") -> argparse.ArgumentParser:
     command.add_argument("--port", type=port, default=8318, help="port to bind (default: %(default)s; 0 = any)")
     command.add_argument("--require-key", metavar="KEY", help="answer 401 to requests without this key")
     command.set_defaults(run=later("cpa.cli_mock", "run_mock"))
+
+    command = commands.add_parser(
+        "mcp-host",
+        help="give a command-line agent the tools of the client that it works for (MCP on standard input and output)",
+        allow_abbrev=False,
+    )
+    command.add_argument("--socket", metavar="PATH", help="of the plugin that runs it (default: $CPA_MCP_SOCKET)")
+    command.add_argument("--agent-id", metavar="ID", help="which agent this is (default: $CPA_MCP_AGENT_ID)")
+    command.set_defaults(run=later("cpa.cli_mcp", "run_mcp_host"), usage_error=command.error)
     return parser
 
 

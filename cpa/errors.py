@@ -4,6 +4,7 @@
 
     CpaError                 code, http_status, retryable: class attributes, overridable per instance
     ├ ConfigError            every problem of one file; the command line exits with 2
+    ├ EditError              the configuration file cannot be edited, or not in this way; the status says whose fault
     ├ StartError             the program cannot start: address in use, unreadable certificate; it exits with 1
     ├ RequestError 400       the client asked wrongly
     │ ├ MalformedRequest     body, path or header that cannot be read
@@ -35,7 +36,7 @@ Our misuse and a peer's misbehaviour never share a class. `trio.Cancelled` is ne
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from cpa.jsontypes import JsonValue
 
@@ -74,18 +75,44 @@ class StartError(CpaError):
     """The program cannot start: address in use, unreadable certificate, …"""
 
 
+class ConfigProblem(NamedTuple):
+    """One problem of a configuration file.
+
+    Attributes:
+      line: 1-based.
+      path: of the key, ``claude-api-key[0].weight``; empty for the document itself.
+      text: ``expected …, got …``, never with a secret.
+      column: 1-based, where one is known.
+    """
+
+    line: int
+    path: str
+    text: str
+    column: int | None = None
+
+
 class ConfigError(CpaError):
     """Every problem of one configuration file.
 
     Attributes:
       problems: complete lines ``file:line: key.path: expected …, got …``, in file order.
+      details: the same in parts; empty when there was nothing to read.
     """
 
     default_message = "invalid configuration"
 
-    def __init__(self, problems: Sequence[str]) -> None:
+    def __init__(self, problems: Sequence[str], details: Sequence[ConfigProblem] = ()) -> None:
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
+        self.details = tuple(details)
+
+
+class EditError(CpaError):
+    """The configuration file cannot be edited: 500 when it cannot be read or written, 409 when others edit it as well,
+    412 when it is not what the client knows, 4xx when the edit itself is wrong. The file is as it was.
+    """
+
+    code = "write_failed"
 
 
 class RequestError(CpaError):

@@ -20,6 +20,7 @@ from cpa.pipeline.completions import Completions
 from cpa.pipeline.payload import payload_of
 from cpa.pipeline.plan import Plan
 from cpa.pipeline.runner import Services
+from cpa.pipeline.services import Watcher
 from cpa.pipeline.stage import Registration, StageKind
 from cpa.pipeline.translating import TranslationServices
 from cpa.scheduling.scheduler import Scheduling
@@ -45,6 +46,7 @@ class RuntimeBuilder:
     """Makes snapshots; holds what survives a reload.
 
     Attributes:
+      watcher: is told of executions that plugins start.
       registrations: stages of in-process Python code.
       chains: of in-process Python code; they come before those of configurations.
       plugins: whose stages join them.
@@ -59,6 +61,7 @@ class RuntimeBuilder:
     scheduling: Scheduling
     plugins: PluginHost
     accounts: Accounts
+    watcher: Watcher | None = None
     registrations: tuple[Registration, ...] = ()
     chains: tuple[Compiled, ...] = ()
     signatures: SignatureCache = attrs.field(factory=SignatureCache)
@@ -127,6 +130,7 @@ class RuntimeBuilder:
                 payload=payload_of(config),
                 thinking_of=models.thinking,
                 answer_name=models.answer_name,
+                watcher=self.watcher,
             ),
         )
 

@@ -97,6 +97,11 @@ class AttemptAccount(Protocol):
 
     response_headers: RawHeaders
 
+    @property
+    def counted(self) -> tuple[int, int]:
+        """Tokens of the request and of the answer; once it has ended with what had to be estimated."""
+        ...
+
     def feed(self, block: bytes) -> None:
         """Whole events of a streamed answer, in the provider's protocol."""
 

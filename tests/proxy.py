@@ -9,12 +9,15 @@ import attrs
 import httpx
 
 from cpa.app import App, Options, open_app
-from cpa.config.load import parse_config
+from cpa.config.load import load_config, parse_config
+from cpa.observability.sink import LogSink
 from cpa.pipeline.stage import Registration
 from cpa.testing.mock import MockProvider, open_mock
 
 CLIENT_KEY = "client-key-of-the-tests"
 PROVIDER_KEY = "provider-key-of-the-tests"
+CONFIG_FILE = "cpa.yaml"
+"""In the directory of a proxy; nothing takes it for a credential."""
 
 MOCK_HEADERS = (
     "{"
@@ -102,6 +105,11 @@ class RunningProxy:
         assert parsed.port is not None
         return parsed.host, parsed.port
 
+    @property
+    def config_file(self) -> Path:
+        """Where the configuration is, if it is in a file."""
+        return self.directory / CONFIG_FILE
+
     def client(self, *, key: str | None = CLIENT_KEY, headers: Mapping[str, str] | None = None) -> httpx.AsyncClient:
         """A plain HTTP client of the proxy, with *key* as its bearer token (None = without)."""
         sent = {} if key is None else {"authorization": f"Bearer {key}"}
@@ -116,6 +124,8 @@ async def running_proxy(
     provider_url: str | None = None,
     registrations: Iterable[Registration] = (),
     keyless: bool = False,
+    in_file: bool = False,
+    sink: LogSink | None = None,
 ) -> AsyncIterator[RunningProxy]:
     """A mock provider and a proxy in front of it while the block runs.
 
@@ -128,6 +138,8 @@ async def running_proxy(
       provider_url: where the providers are instead of the mock.
       registrations: stages of the pipeline.
       keyless: the mock takes any key.
+      in_file: the configuration is in a file, `RunningProxy.config_file`, and can be edited.
+      sink: for the application log, which is global: whoever gives one puts things back in order.
     """
     with TemporaryDirectory(prefix="cpa-test-") as directory:
         async with open_mock(require_key=None if keyless else PROVIDER_KEY) as mock:
@@ -139,6 +151,10 @@ async def running_proxy(
                 headers=MOCK_HEADERS,
                 extra=extra,
             )
-            loaded = parse_config(text, file="test.yaml")
-            async with open_app(loaded, options=Options(port=0), registrations=registrations) as app:
+            loaded, options = parse_config(text, file="test.yaml"), Options(port=0)
+            if in_file:
+                file = Path(directory) / CONFIG_FILE
+                file.write_text(text)
+                loaded, options = load_config(file), Options(port=0, config=file)
+            async with open_app(loaded, options=options, registrations=registrations, sink=sink) as app:
                 yield RunningProxy(app=app, mock=mock, url=app.addresses[0], directory=Path(directory))

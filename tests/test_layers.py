@@ -31,6 +31,7 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "cpa.cli": ANYTHING,
     "cpa.cli_check": ANYTHING,
     "cpa.cli_flags": ANYTHING,
+    "cpa.cli_mcp": frozenset({"mcp"}),  # agents start it for every turn
     "cpa.cli_mock": ANYTHING,
     "cpa.cli_plan": ANYTHING,
     "cpa.cli_serve": ANYTHING,
@@ -44,20 +45,22 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "cpa.runtime": ANYTHING,
     "cpa.workers": frozenset(),
     "cpa.server": frozenset({"host", "pipeline", "formats", "models", "observability", "scheduling", "usage"})
-    | {"credentials"},  # management shows and edits their files
+    | {"credentials", "config"}  # management shows and edits their files
+    | {"upstream"},  # and calls providers for operators
     "cpa.host": frozenset({"abi", "pipeline", "upstream", "usage", "models", "scheduling", "credentials", "config"})
     | {"formats", "observability"},
     "cpa.abi": frozenset({"formats"}),
     "cpa.pipeline": frozenset({"translation", "formats"}),
     "cpa.translation": frozenset({"formats"}),
     "cpa.upstream": frozenset({"credentials", "formats"}),
+    "cpa.mcp": frozenset(),
     "cpa.models": frozenset({"credentials", "formats"}),
     "cpa.scheduling": frozenset({"credentials", "formats"}),  # errors and requests are read by what they say
     "cpa.scaffold": frozenset({"abi", "host"}),  # names of methods, and what may be a plugin's id
     "cpa.state": frozenset({"scheduling", "usage", "observability"}),
     "cpa.usage": frozenset({"credentials", "formats"}),
     "cpa.credentials": frozenset({"config"}),
-    "cpa.observability": frozenset({"formats"}),
+    "cpa.observability": frozenset({"formats", "pipeline"}),  # the live view shows what executions note
     "cpa.config": frozenset({"pipeline"}),  # which steps there are and what they take, whoever runs them knows
     "cpa.formats": frozenset(),
     "cpa.testing": ANYTHING,
@@ -70,6 +73,7 @@ NOT_ABOVE = {
     "cli_plugin": {"cpa.cli", "cpa.cli_flags", "cpa.cli_plan", "cpa.cli_translate"},
     "cli_translate": {"cpa.cli", "cpa.cli_plan"},
     "cli_check": set(),
+    "cli_mcp": set(),
     "cli_mock": set(),
     "cli_plan": set(),
     "cli_serve": set(),
@@ -93,11 +97,12 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "hypercorn": ("cpa.server", "cpa.app"),
     "h2": ("cpa.server",),
     "h11": ("cpa.server",),
+    "werkzeug": ("cpa.server",),
     "wsproto": ("cpa.server",),
     "httptools": ("cpa.upstream", "cpa.server", "cpa.testing.mock"),
     "yaml": ("cpa.config",),
     "watchfiles": ("cpa.config",),
-    "bcrypt": ("cpa.server.management.keys",),
+    "bcrypt": ("cpa.server.management.keys", "cpa.config.sealing"),
     "prometheus_client": ("cpa.observability",),
     "brotli": ("cpa.formats.coding",),
     "zstandard": ("cpa.formats.coding",),
@@ -118,6 +123,7 @@ WITHOUT_TRIO = (
     "cpa.config.schema",
     "cpa.errors",
     "cpa.jsontypes",
+    "cpa.mcp",
     "cpa.types",
 )
 TRIO_ALLOWED = frozenset(

@@ -27,6 +27,18 @@ def restart_keys_changed(old: Config, new: Config) -> tuple[str, ...]:
     return tuple(key for key in RESTART_KEYS if _value(old, key) != _value(new, key))
 
 
+def restart_needed(old: Config, new: Config) -> tuple[str, ...]:
+    """All keys whose new values are not in force before a restart: what depends on them was built once."""
+    pairs = {
+        "limits.connect-seconds": (old.limits.connect_seconds, new.limits.connect_seconds),
+        "metrics.enabled": (old.metrics.enabled, new.metrics.enabled),
+        "usage.ledger.enabled": (old.usage.ledger.enabled, new.usage.ledger.enabled),
+        "state": (old.state, new.state),
+        "usage.ledger.path": (old.usage.ledger.path, new.usage.ledger.path),
+    }
+    return (*restart_keys_changed(old, new), *(key for key, (before, after) in pairs.items() if before != after))
+
+
 def _value(config: Config, key: str) -> object:
     return getattr(config, key.replace("-", "_"))
 

@@ -1,4 +1,4 @@
-"""YAML text to nodes with lines: the only module of CPA that imports yaml.
+"""YAML text to nodes with lines.
 
 The tree is built from PyYAML's event stream, not by its composer: events come without recursion, so depth, size and
 aliases are bounded before any structure exists, and the explicit tag of a scalar is known. Scalars are read by the
@@ -73,13 +73,13 @@ def parse_document(text: bytes | str, findings: Findings) -> Document | None:
         return None
     builder = _Builder(findings=findings)
     try:
-        for event in _events(decoded):
+        for event in new_events(decoded):
             if not builder.feed(event):
                 return None
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
-        line = mark.line + 1 if mark is not None else 1
-        findings.problem(line, "", f"expected valid YAML, got a syntax error: {_readable(exc)}")
+        line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, None)
+        findings.problem(line, "", f"expected valid YAML, got a syntax error: {_readable(exc)}", column=column)
         return None
     except yaml.reader.ReaderError as exc:
         # The position counts characters or bytes depending on the loader; the first forbidden character is what it is.
@@ -118,7 +118,8 @@ def _decode(text: bytes | str, findings: Findings) -> str | None:
         return None
 
 
-def _events(text: str) -> Iterator[yaml.Event]:
+def new_events(text: str) -> Iterator[yaml.Event]:
+    """The events of *text*, which was decoded. Raises: yaml.YAMLError on the way."""
     events: Iterator[yaml.Event] = yaml.parse(text, Loader=_LOADER)
     return events
 
@@ -173,7 +174,7 @@ class _Builder:
                 return self._document(line)
             case yaml.ScalarEvent():
                 self._mark_source(event.anchor is not None or event.tag is not None)
-                return self._add(_scalar(event, line), anchor=event.anchor)
+                return self._add(read_scalar(event, line), anchor=event.anchor)
             case yaml.AliasEvent():
                 self._mark_source(True)
                 return self._alias(event.anchor, line)
@@ -261,16 +262,18 @@ def _size(nodes: list[Node]) -> int:
     return sum(node.size for node in nodes)
 
 
-def _scalar(event: yaml.ScalarEvent, line: int) -> ScalarNode:
+def read_scalar(event: yaml.ScalarEvent, line: int) -> ScalarNode:
+    """The scalar of *event* as the core schema reads it."""
     style = event.style or ""
     text: str = event.value
     plain = style == "" and event.implicit[0] and event.tag is None
     if event.tag is not None and event.tag.rpartition(":")[2] in {"int", "float", "bool", "null"}:
         plain = True
-    return ScalarNode(line=line, value=_plain_value(text) if plain else text, text=text, style=style)
+    return ScalarNode(line=line, value=plain_value(text) if plain else text, text=text, style=style)
 
 
-def _plain_value(text: str) -> bool | int | float | str | None:
+def plain_value(text: str) -> bool | int | float | str | None:
+    """What *text* is without quotes."""
     if text in _CONSTANTS:
         return _CONSTANTS[text]
     if len(text) <= _MAX_INT_DIGITS:

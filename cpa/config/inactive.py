@@ -24,7 +24,6 @@ _PROVIDER_LISTS = (*_KEY_LISTS, "openai-compatibility")
 
 INACTIVE: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "trusted-proxies": _MANAGEMENT,
         "remote-management.disable-control-panel": _MANAGEMENT,
         "interactions-api-key": _TRANSLATION,
         "claude-api-key[].rebuild-mid-system-message": _TRANSLATION,

@@ -11,10 +11,10 @@ from pathlib import Path
 import attrs
 
 from cpa.config.document import MAX_DOCUMENT_BYTES, parse_document
-from cpa.config.nodes import Findings
+from cpa.config.nodes import Findings, MappingNode, is_null
 from cpa.config.schema import Config
 from cpa.config.sections import read_config
-from cpa.errors import ConfigError
+from cpa.errors import ConfigError, ConfigProblem
 
 
 @attrs.frozen(kw_only=True)
@@ -45,9 +45,25 @@ def parse_config(text: bytes | str, *, file: str) -> Loaded:
     document = parse_document(text, findings)
     config = read_config(document, findings) if document is not None else Config()
     if findings.problems:
-        raise ConfigError(findings.problems)
+        raise ConfigError(findings.problems, findings.details)
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     return Loaded(config=config, warnings=findings.warnings, digest=digest_of(data))
+
+
+def syntax_problems(data: bytes, *, file: str) -> tuple[ConfigProblem, ...]:
+    """Why *data* is no YAML mapping of keys to values at all; empty when it is one, whatever is in it.
+
+    Nothing at all counts as a problem here: nobody means to forget everything.
+    """
+    findings = Findings(file=file)
+    document = parse_document(data, findings)
+    if document is None:
+        return findings.details
+    if not data.strip():
+        findings.problem(1, "", "expected a configuration, got nothing")
+    elif document.root is not None and not is_null(document.root) and not isinstance(document.root, MappingNode):
+        findings.problem(document.root.line, "", "expected a mapping of keys to values, got something else")
+    return findings.details if not isinstance(document.root, MappingNode) else ()
 
 
 def load_config(path: Path) -> Loaded:

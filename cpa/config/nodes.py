@@ -13,6 +13,7 @@ from typing import TypeAlias
 import attrs
 
 from cpa.config.schema import FrozenJson
+from cpa.errors import ConfigProblem
 
 MAX_SHOWN_CHARS = 24
 """Longest scalar that a message repeats. Keys and tokens are longer, and one may stand where a number belongs."""
@@ -137,31 +138,37 @@ class Findings:
     """Problems and warnings of one file, collected while it is read."""
 
     file: str
-    _problems: list[tuple[int, str]] = attrs.field(factory=list)
-    _warnings: list[tuple[int, str]] = attrs.field(factory=list)
+    _problems: list[ConfigProblem] = attrs.field(factory=list)
+    _warnings: list[ConfigProblem] = attrs.field(factory=list)
 
-    def problem(self, line: int, path: str, text: str) -> None:
+    def problem(self, line: int, path: str, text: str, *, column: int | None = None) -> None:
         """Note that the file is wrong at *line*; *path* is the key path, empty for the document itself."""
-        self._problems.append((line, self._render(line, path, text)))
+        self._problems.append(ConfigProblem(line, path, text, column))
 
     def warning(self, line: int, path: str, text: str) -> None:
         """Note something that does not keep the file from being used."""
-        self._warnings.append((line, self._render(line, path, text)))
+        self._warnings.append(ConfigProblem(line, path, text))
 
-    def _render(self, line: int, path: str, text: str) -> str:
-        return f"{self.file}:{line}: {path}: {text}" if path else f"{self.file}:{line}: {text}"
+    def _render(self, found: ConfigProblem) -> str:
+        place = f"{self.file}:{found.line}"
+        return f"{place}: {found.path}: {found.text}" if found.path else f"{place}: {found.text}"
+
+    @property
+    def details(self) -> tuple[ConfigProblem, ...]:
+        """The problems in file order, in parts."""
+        return _in_order(self._problems)
 
     @property
     def problems(self) -> tuple[str, ...]:
         """In file order."""
-        return _in_order(self._problems)
+        return tuple(map(self._render, self.details))
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """In file order."""
-        return _in_order(self._warnings)
+        return tuple(map(self._render, _in_order(self._warnings)))
 
 
-def _in_order(found: Sequence[tuple[int, str]]) -> tuple[str, ...]:
+def _in_order(found: Sequence[ConfigProblem]) -> tuple[ConfigProblem, ...]:
     # An anchored mistake is met once per alias; one line is enough. sorted() is stable, dict keeps the first.
-    return tuple(dict.fromkeys(text for _line, text in sorted(found, key=lambda item: item[0])))
+    return tuple(dict.fromkeys(sorted(found, key=lambda item: item.line)))

@@ -71,6 +71,13 @@ class Isolation(StrEnum):
     INLINE = "inline"
 
 
+class OnError(StrEnum):
+    """What a failing stage means for its exchange: it is passed over, or the exchange fails."""
+
+    SKIP = "skip"
+    FAIL = "fail"
+
+
 class Strategy(StrEnum):
     """How one of several ready credentials is chosen."""
 
@@ -184,6 +191,7 @@ class PluginEntry:
       priority: larger runs earlier.
       isolation: None = ``plugins.isolation``.
       timeout: hard limit of one call in seconds, 0 = none; None = the host's default (30, executors none).
+      on_error: what it means for a request that the plugin, which should have seen it, is away or fails.
       raw: the whole subtree as a value, the keys above included.
       config_yaml: the same as the YAML text that the plugin receives: source text with comments, quoting and key order
         where possible, ``enabled`` and ``priority`` appended when the file has them not, one final newline. May hold
@@ -194,6 +202,7 @@ class PluginEntry:
     priority: int = 0
     isolation: Isolation | None = None
     timeout: float | None = None
+    on_error: OnError = OnError.SKIP
     raw: FrozenJson = attrs.field(factory=lambda: MappingProxyType({}), repr=False)
     config_yaml: str = attrs.field(default="", repr=False)
 
@@ -418,6 +427,7 @@ class ClientLimits:
       requests_per_day, tokens_per_day: within a day of UTC.
       requests_total, tokens_total: for ever.
       max_concurrent: requests that run at the same time.
+      allowed_models: patterns with ``*`` in lower case, of names as clients write them; empty = all.
     """
 
     keys: tuple[str, ...] = attrs.field(default=(), repr=False)
@@ -428,6 +438,7 @@ class ClientLimits:
     tokens_per_day: int = 0
     tokens_total: int = 0
     max_concurrent: int = 0
+    allowed_models: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)

@@ -34,6 +34,7 @@ from cpa.config.schema import (
     LogFormat,
     LoggingConfig,
     MetricsConfig,
+    OnError,
     PluginEntry,
     PluginsConfig,
     PprofConfig,
@@ -64,11 +65,13 @@ MAX_COUNT = 2**53
 """Bound of every count of requests and tokens."""
 
 _ISOLATION = {item.value: item for item in Isolation}
-_STRATEGIES = {
+_ON_ERROR = {item.value: item for item in OnError}
+STRATEGIES = {
     **dict.fromkeys(("round-robin", "roundrobin", "rr"), Strategy.ROUND_ROBIN),
     **dict.fromkeys(("weighted-round-robin", "weightedroundrobin", "wrr"), Strategy.WEIGHTED_ROUND_ROBIN),
     **dict.fromkeys(("fill-first", "fillfirst", "ff"), Strategy.FILL_FIRST),
 }
+"""Spellings of ``routing.strategy``, in lower case."""
 
 
 def _at_least_zero(high: int) -> Kind[int]:
@@ -113,7 +116,7 @@ def _streaming(keys: Section) -> StreamingConfig:
 def _strategy(at: At) -> Strategy:
     if not isinstance(at.node, ScalarNode):
         raise at.reject(f"one of {', '.join(Strategy)}")
-    found = _STRATEGIES.get(at.node.text.strip().lower())
+    found = STRATEGIES.get(at.node.text.strip().lower())
     if found is None:
         # The contract: unknown values behave like round-robin.
         at.warn(f"expected one of {', '.join(Strategy)}; round-robin is used")
@@ -156,6 +159,7 @@ def _plugin(at: At) -> PluginEntry:
     priority = keys.get("priority", providers.PRIORITY, 0)
     isolation = keys.get("isolation", one_of(_ISOLATION), None)
     timeout = keys.get("timeout", kinds.timeout_seconds, None)
+    on_error = keys.get("on-error", one_of(_ON_ERROR), OnError.SKIP)
     effective = {"enabled": str(enabled).lower(), "priority": str(priority)}
     absent = [f"{key}: {value}\n" for key, value in effective.items() if at.node.get(key) is None]
     if absent and at.node.flow:
@@ -167,6 +171,7 @@ def _plugin(at: At) -> PluginEntry:
         priority=priority,
         isolation=isolation,
         timeout=timeout,
+        on_error=on_error,
         raw=to_json(at.node),
         config_yaml=yaml_text + "".join(absent),
     )
@@ -196,9 +201,12 @@ def _client_limits(keys: Section) -> ClientLimits:
         tokens_per_day=keys.get("tokens-per-day", count, 0),
         tokens_total=keys.get("tokens-total", count, 0),
         max_concurrent=keys.get("max-concurrent", count, 0),
+        allowed_models=keys.get("allowed-models", kinds.excluded_models, ()),
     )
     if keys.has("keys") and not limits.keys:
         keys.reject("keys", "a list of client keys or patterns; leave it out for all clients")
+    if keys.has("allowed-models") and not limits.allowed_models:
+        keys.reject("allowed-models", "a list of models or patterns; leave it out for all models")
     return limits
 
 

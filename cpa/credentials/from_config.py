@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
 import attrs
 
@@ -17,18 +18,49 @@ KINDS: Mapping[str, str] = {
     "vertex": "vertex_api_key",
 }
 """Provider key to the attribute of `Config` that lists its credentials."""
+COMPATIBILITY: Final = "openai-compatibility"
+
+
+@attrs.frozen(kw_only=True)
+class ConfigPlace:
+    """Where the configuration file names a credential.
+
+    Attributes:
+      section: key of the list, ``claude-api-key``.
+      index: of the entry in it.
+      key: of the key in ``api-key-entries`` of that entry; None where there is no such list.
+    """
+
+    section: str
+    index: int
+    key: int | None = None
+
+    def __str__(self) -> str:
+        entry = f"{self.section}[{self.index}]"
+        return entry if self.key is None else f"{entry}.api-key-entries[{self.key}]"
 
 
 def credentials_from_config(config: Config) -> tuple[Credential, ...]:
     """Every credential of *config* in file order, ids unique."""
-    found: list[Credential] = []
+    return tuple(credential for credential, _ in placed_credentials(config))
+
+
+def placed_credentials(config: Config) -> Iterator[tuple[Credential, ConfigPlace]]:
+    """`credentials_from_config`, each with its place."""
+    return _numbered(_placed(config))
+
+
+def _placed(config: Config) -> Iterator[tuple[Credential, ConfigPlace]]:
     for provider, attribute in KINDS.items():
         entries: tuple[ProviderKeyEntry, ...] = getattr(config, attribute)
-        found.extend(_from_key_entry(provider, entry) for entry in entries)
-    for compat in config.openai_compatibility:
-        if not compat.disabled:
-            found.extend(_from_compat(compat))
-    return tuple(_numbered(found))
+        for index, entry in enumerate(entries):
+            yield _from_key_entry(provider, entry), ConfigPlace(section=attribute.replace("_", "-"), index=index)
+    for index, compat in enumerate(config.openai_compatibility):
+        if compat.disabled:
+            continue
+        for number, credential in enumerate(_from_compat(compat)):
+            key = number if compat.api_key_entries else None
+            yield credential, ConfigPlace(section=COMPATIBILITY, index=index, key=key)
 
 
 def provider_key(name: str) -> str:
@@ -104,13 +136,14 @@ def auth_index(seed: str) -> str:
     return hashlib.sha256(seed.encode()).hexdigest()[:16]
 
 
-def _numbered(credentials: Iterable[Credential]) -> Iterator[Credential]:
+def _numbered(found: Iterable[tuple[Credential, ConfigPlace]]) -> Iterator[tuple[Credential, ConfigPlace]]:
     """Unique ids for equal identities; indexes for those whose index is made of the id."""
     seen: dict[str, int] = {}
-    for credential in credentials:
+    for credential, place in found:
         count = seen.get(credential.id, 0)
         seen[credential.id] = count + 1
         if count and credential.provider == "gemini":  # the contract: of equal entries the first counts
             continue
         identifier = f"{credential.id}-{count}" if count else credential.id
-        yield attrs.evolve(credential, id=identifier, index=credential.index or auth_index(f"id:{identifier}"))
+        index = credential.index or auth_index(f"id:{identifier}")
+        yield attrs.evolve(credential, id=identifier, index=index), place

@@ -141,7 +141,7 @@ class _Findings(Findings):
 
     found: list[Problem] = attrs.field(factory=list)
 
-    def problem(self, line: int, path: str, text: str) -> None:
+    def problem(self, line: int, path: str, text: str, *, column: int | None = None) -> None:
         """See `Findings`."""
         member = path.removeprefix(_ROOT).removeprefix(".")
         top, dot, rest = member.partition(".")

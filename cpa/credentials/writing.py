@@ -12,22 +12,19 @@ content, which goes into the new one, and the renaming, others may write. Three 
 Where the system cannot exchange files, the comparison right before the renaming is all there is.
 """
 
-import ctypes
-import errno
-import fcntl
 import os
-import select
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from functools import lru_cache
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from secrets import token_hex
 from time import monotonic
 from typing import Final
 
 import msgspec
 
+from cpa.config.exchanging import exchange as _exchange
+from cpa.config.exchanging import keep_directory, pause, remove, scratch_file
+from cpa.config.exchanging import locked as lock
 from cpa.errors import CredentialError
 
 FILE_MODE: Final = 0o600
@@ -37,13 +34,8 @@ LOCK_WAIT_S: Final = 5.0
 """For another process of ours; one that was stopped in the middle must not stop this one as well."""
 UNFINISHED_WAIT_S: Final = 1.0
 """For a program that is writing into the file to come to its end."""
-STEP_S: Final = 0.005
-"""Between two looks while waiting; this is a worker thread, nobody else waits with it."""
 MAX_ROUNDS: Final = 100
 """Of merging again because somebody was faster; who edits that often is no editor."""
-
-_RENAME_EXCHANGE: Final = 2
-_AT_FDCWD: Final = -100
 
 
 class CredentialFileError(CredentialError):
@@ -99,34 +91,12 @@ def _content(descriptor: int) -> bytes:
     return b"".join(pieces)
 
 
-@contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Keep other processes of ours from replacing files in *directory*. A lock that dies with its process.
+def locked(directory: Path) -> AbstractContextManager[None]:
+    """Keep other processes of ours from replacing files in *directory*; see `cpa.config.exchanging.locked`.
 
-    It is advice, not a condition: after `LOCK_WAIT_S`, and where the file system has no locks, the block runs without.
-    Raises: OSError without such a directory.
+    Raises: OSError on entering without such a directory.
     """
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        until = monotonic() + LOCK_WAIT_S
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if monotonic() >= until:
-                    break
-                _pause()
-            except OSError:
-                break
-            else:
-                break
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _pause() -> None:
-    select.select((), (), (), STEP_S)
+    return lock(directory, wait_s=LOCK_WAIT_S)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -135,9 +105,9 @@ def write_atomically(path: Path, data: bytes) -> None:
     try:
         os.replace(scratch, path)
     except BaseException:
-        _remove(scratch)
+        remove(scratch)
         raise
-    _keep_directory(path.parent)
+    keep_directory(path.parent)
 
 
 def rewrite(path: Path, change: Callable[[bytes], bytes]) -> bytes:
@@ -198,13 +168,13 @@ def _replace(path: Path, present: int, before: bytes, wanted: bytes, change: Cal
                 except CredentialFileError:
                     _exchange(scratch, path)  # what they left is theirs to mend
                     raise
-            _remove(scratch)
+            remove(scratch)
             expected, expected_content, wanted = placed, wanted, merged
             scratch = _scratch(path, wanted)
-        _keep_directory(path.parent)
+        keep_directory(path.parent)
         return wanted
     finally:
-        _remove(scratch)
+        remove(scratch)
         for descriptor in ours:
             os.close(descriptor)
 
@@ -258,7 +228,7 @@ def _settled(descriptor: int, change: Callable[[bytes], bytes]) -> tuple[bytes, 
         except UnfinishedText:
             if monotonic() >= until:
                 raise
-        _pause()
+        pause()
 
 
 def _is(path: Path, descriptor: int) -> bool:
@@ -272,55 +242,4 @@ def _same(one: os.stat_result, other: os.stat_result) -> bool:
 
 def _scratch(path: Path, data: bytes) -> Path:
     """A finished file with *data* beside *path*, on disk. Raises: OSError."""
-    # In the same directory, or it could not be renamed; without the suffix, or it would be taken for a credential.
-    scratch = path.with_name(f".{token_hex(8)}.tmp")
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
-    try:
-        with open(descriptor, "wb") as file:
-            os.fchmod(descriptor, FILE_MODE)
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-    except BaseException:
-        _remove(scratch)
-        raise
-    return scratch
-
-
-def _remove(scratch: Path) -> None:
-    with suppress(OSError):
-        os.unlink(scratch)
-
-
-def _keep_directory(directory: Path) -> None:
-    """Make renamed entries last."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Let two files change places in one step. False: this system or file system cannot. Raises: OSError."""
-    call = _renameat2()
-    if call is None:
-        return False
-    if call(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
-        return True
-    code = ctypes.get_errno()
-    if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM):
-        return False
-    raise OSError(code, os.strerror(code), str(other))
-
-
-@lru_cache(maxsize=1)
-def _renameat2() -> Callable[..., int] | None:
-    """The C library's function; Python has none for it."""
-    try:
-        call = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):
-        return None
-    call.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
-    call.restype = ctypes.c_int
-    return call
+    return scratch_file(path, data, mode=FILE_MODE)

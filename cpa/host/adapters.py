@@ -13,7 +13,7 @@ from cpa.abi.errors import PluginRequestTooLarge
 from cpa.abi.kinds import B64, NO_BYTES, Blobs
 from cpa.abi.methods import Method
 from cpa.abi.transport import Unwind
-from cpa.errors import RequestTooLarge
+from cpa.errors import RequestTooLarge, RequiredPluginDown
 from cpa.formats import headers as http
 from cpa.host.registration import Identifiers
 from cpa.host.scopes import InboundContext, ScopeRegistry
@@ -82,6 +82,11 @@ class PluginClient(Protocol):
         """Its provider keys."""
         ...
 
+    @property
+    def on_error(self) -> OnError:
+        """What it means for requests when it fails."""
+        ...
+
     async def call(
         self,
         method: Method[Q, R],
@@ -121,6 +126,7 @@ def registrations(
             plugin_id=plugin.id,
             priority=plugin.priority,
             stage=stages.think,
+            on_error=plugin.on_error,
             provider=key,
         )
     can = plugin.capabilities
@@ -153,9 +159,33 @@ def registrations(
     )
     for active, kind, stage in declared:
         if active:
-            # A scheduler that fails denies the request (plugin-abi 4.5); every other stage is passed over.
-            on_error = OnError.FAIL if kind is StageKind.SCHEDULER_PICK else OnError.SKIP
+            # A scheduler that fails denies the request (plugin-abi 4.5); every other stage is passed over, unless the
+            # operator says otherwise. Who may use the proxy is decided by all providers of access together.
+            strict = plugin.on_error is OnError.FAIL and kind is not StageKind.FRONTEND_AUTH
+            on_error = OnError.FAIL if strict or kind is StageKind.SCHEDULER_PICK else OnError.SKIP
             yield Registration(kind=kind, plugin_id=plugin.id, priority=plugin.priority, stage=stage, on_error=on_error)
+
+
+BEFORE_ALL: Final = 1 << 62
+"""Priority above all that a configuration can give."""
+
+
+def refusal(plugin_id: PluginId) -> Registration:
+    """The stage that stands for a plugin which requests may not do without and which is not there: it ends them.
+
+    What the plugin would do is unknown while it is not loaded, so every request is one that it might have wanted.
+    """
+
+    async def refuse(call: InterceptRequestCall) -> None:
+        raise RequiredPluginDown(plugin_id)
+
+    return Registration(
+        kind=StageKind.INTERCEPT_BEFORE,
+        plugin_id=plugin_id,
+        stage=refuse,
+        priority=BEFORE_ALL,
+        on_error=OnError.FAIL,
+    )
 
 
 class PluginStages:
@@ -280,16 +310,17 @@ class PluginStages:
         """The stage of a request transform. No scope: it runs in a neutral context."""
 
         async def transform(call: TransformCall) -> bytes:
-            reply = await self._plugin.call(
-                method,
-                wire.RequestTransformRequest(
-                    from_format=call.from_format,
-                    to_format=call.to_format,
-                    model=call.model,
-                    stream=call.stream,
-                    body=encoded(call.execution, call.body),
-                ),
+            request = wire.RequestTransformRequest(
+                from_format=call.from_format,
+                to_format=call.to_format,
+                model=call.model,
+                stream=call.stream,
+                body=encoded(call.execution, call.body),
             )
+            try:
+                reply = await self._plugin.call(method, request)
+            except PluginRequestTooLarge as exc:
+                raise RequestTooLarge(f"request is too large for {method.name} of plugin {self._plugin.id}") from exc
             return reply.body
 
         return transform

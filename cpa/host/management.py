@@ -21,7 +21,7 @@ import trio
 from cpa.abi import wire
 from cpa.abi.kinds import B64
 from cpa.abi.methods import DEFAULT_TIMEOUT_S, MANAGEMENT_HANDLE, MANAGEMENT_REGISTER
-from cpa.config.schema import PluginsConfig
+from cpa.config.schema import OnError, PluginEntry, PluginsConfig
 from cpa.errors import CpaError
 from cpa.formats.headers import HeaderMap
 from cpa.host.discovery import PluginFile
@@ -126,6 +126,7 @@ class PluginOverview:
 
     status: PluginStatus
     configured: bool
+    on_error: OnError
     effective: bool
     live: LivePlugin | None
     menus: tuple[Menu, ...]
@@ -232,6 +233,7 @@ class PluginManagement:
             PluginOverview(
                 status=status,
                 configured=status.id in config.configs,
+                on_error=config.configs.get(status.id, PluginEntry()).on_error,
                 effective=config.enabled and status.enabled and status.id in live,
                 live=live.get(status.id),
                 menus=menus.get(status.id, ()) if status.id in live else (),

@@ -78,8 +78,11 @@ class PluginManager:
     _slots: dict[str, PluginSlot] = attrs.field(factory=dict)
     _generations: set[Generation] = attrs.field(factory=set)
     _snapshot: tuple[LivePlugin, ...] = ()
+    _missed: tuple[PluginId, ...] = ()
     _discovery: Discovery = attrs.field(factory=Discovery)
     _order: trio.Lock = attrs.field(factory=trio.Lock)
+    _inline: set[PluginId] = attrs.field(factory=set)
+    _left: trio.Event = attrs.field(factory=trio.Event)
     _together: bool = False
     _closed: bool = False
     _process_starts: trio.CapacityLimiter = attrs.field(init=False)
@@ -91,6 +94,10 @@ class PluginManager:
     def snapshot(self) -> tuple[LivePlugin, ...]:
         """Plugins that take part, highest priority first, then by id bytewise. Replaced as a whole, never changed."""
         return self._snapshot
+
+    def missed(self) -> tuple[PluginId, ...]:
+        """Plugins with ``on-error: fail`` that should take part and do not, by id: no request may be served."""
+        return self._missed
 
     def states(self) -> tuple[PluginStatus, ...]:
         """Every plugin that was found or is configured, by id bytewise."""
@@ -124,6 +131,32 @@ class PluginManager:
         if slot is not None:
             slot.rearm()
         return slot is not None
+
+    async def reload(self, plugin_id: str) -> bool:
+        """Load another copy of a plugin's library, and wait until that was tried; `states` says what became of it.
+
+        False: no such plugin, or it is not wanted. Cancellation: it is done in the background.
+        """
+        slot = self._slots.get(plugin_id)
+        if slot is None or not slot.target.wanted or not slot.busy:
+            await trio.lowlevel.checkpoint()
+            return False
+        await slot.reload().wait()
+        return True
+
+    def stays_loaded(self, plugin_id: str) -> bool:
+        """The library is part of this process, for as long as that lives."""
+        return plugin_id in self._inline
+
+    async def unload(self, plugin_id: str, *, patience_s: float) -> None:
+        """End a plugin, until the next `apply` that wants it; waits *patience_s* at most for its running calls, which
+        go on in any case: a copy is nobody's file."""
+        slot = self._slots.get(plugin_id)
+        if slot is not None and slot.busy:
+            await slot.set_target(attrs.evolve(slot.target, wanted=False, why_not="it is being deleted")).wait()
+        with trio.move_on_after(patience_s):
+            while any(generation.plugin_id == plugin_id for generation in self._generations):
+                await self._left.wait()
 
     # ---- inside ----
 
@@ -162,8 +195,9 @@ class PluginManager:
             return
         live = [slot.live for slot in self._slots.values() if slot.live is not None]
         snapshot = tuple(sorted(live, key=lambda plugin: (-plugin.priority, plugin.id)))
-        if snapshot != self._snapshot:
-            self._snapshot = snapshot
+        missed = tuple(sorted(slot.plugin_id for slot in self._slots.values() if slot.missed))
+        if (snapshot, missed) != (self._snapshot, self._missed):
+            self._snapshot, self._missed = snapshot, missed
             self._on_change()
 
     async def _load(
@@ -190,6 +224,8 @@ class PluginManager:
             handler=self._handler_for(plugin_id, number),
             limits=self._limits.generation,
         )
+        if isolation is Isolation.INLINE:
+            self._inline.add(plugin_id)
         async with self._inline_starts if isolation is Isolation.INLINE else self._process_starts:
             await self._generation_tasks.start(self._keep, generation, name=f"{plugin_id} generation {number}")
         return generation
@@ -200,6 +236,8 @@ class PluginManager:
             await generation.run(task_status=task_status)
         finally:
             self._generations.discard(generation)
+            left, self._left = self._left, trio.Event()
+            left.set()
             self._on_end(generation.plugin_id, generation.number, generation.end_reason)
 
     def _close(self) -> None:
@@ -239,6 +277,7 @@ def _target(plugin_id: str, config: PluginsConfig, file: PluginFile | None, foun
         priority=settings.priority,
         enabled=settings.enabled,
         configured=entry is not None,
+        on_error=settings.on_error,
     )
 
 
@@ -257,7 +296,8 @@ async def open_plugins(
     Args:
       opener: loads libraries; `opening.native_opener` for real ones.
       handler_for: who answers the host calls of a plugin's copy of that number; asked once for each. It must not raise.
-      on_change: called, synchronously, after each change of `PluginManager.snapshot`; must not block or raise.
+      on_change: called, synchronously, after each change of `PluginManager.snapshot` or `PluginManager.missed`; must
+        not block or raise.
       on_end: called likewise when a copy of a plugin has ended: its id, its number, why.
 
     What the block raises arrives in a group.

@@ -11,7 +11,7 @@ from cpa.abi.errors import PluginError
 from cpa.abi.methods import Method
 from cpa.abi.transport import Unwind
 from cpa.abi.wire import Capabilities, PluginMetadata
-from cpa.config.schema import Isolation
+from cpa.config.schema import Isolation, OnError
 from cpa.host.discovery import PluginFile
 from cpa.host.generation import Generation, HeldPlugin
 from cpa.host.registration import Identifiers
@@ -94,6 +94,7 @@ class Target:
     priority: int = 0
     enabled: bool = False
     configured: bool = False
+    on_error: OnError = OnError.SKIP
 
 
 NOTHING_WANTED: Final = Target(wanted=False)
@@ -107,6 +108,7 @@ class LivePlugin:
 
     Attributes:
       settings: stands for the settings that it has; other ones may lead to other answers.
+      on_error: what it means for requests when it fails.
     """
 
     id: PluginId
@@ -117,6 +119,7 @@ class LivePlugin:
     schema_version: int
     identifiers: Identifiers
     settings: str = ""
+    on_error: OnError = OnError.SKIP
     _current: Callable[[], Generation] = attrs.field(eq=False, repr=False)
 
     async def call(

@@ -14,7 +14,7 @@ from cpa.config.schema import Config, Isolation, PluginsConfig
 from cpa.config.watch import watch_files
 from cpa.credentials.model import Credential
 from cpa.host.accounts import Accounts, open_accounts
-from cpa.host.adapters import registrations
+from cpa.host.adapters import refusal, registrations
 from cpa.host.discovery import folders, this_platform
 from cpa.host.executors import PluginExecutor
 from cpa.host.generation import TransportOpener
@@ -92,7 +92,10 @@ class PluginHost:
         """The stages of all plugins that take part now."""
         scopes = self.services.scopes
         info = self.accounts.snapshot.info
-        return tuple(entry for plugin in self.manager.snapshot() for entry in registrations(plugin, scopes, info))
+        return (
+            *(refusal(plugin_id) for plugin_id in self.manager.missed()),
+            *(entry for plugin in self.manager.snapshot() for entry in registrations(plugin, scopes, info)),
+        )
 
     def direct(self) -> Mapping[PluginId, Candidate]:
         """What a router may choose by the name of a plugin: its executor, without a credential (plugin-abi 4.6)."""

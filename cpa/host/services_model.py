@@ -132,10 +132,10 @@ class Units:
 
 def nested(ask: HostModelRequest, caller: Caller, context: InboundContext) -> ModelRequest:
     """The execution that a plugin asks for. Raises: HostCallError."""
-    if context.execution is not None:
-        context.execution.memory[NESTED_CALLS] = True
     entry = parse_format(ask.entry_protocol, "entry_protocol")
     leaving = parse_format(ask.exit_protocol, "exit_protocol") if ask.exit_protocol.strip() else entry
+    if context.execution is not None:  # not for what is refused: whoever is accounted for elsewhere has run
+        context.execution.memory[NESTED_CALLS] = True
     return ModelRequest(
         format=entry,
         operation=Operation.GENERATE,

@@ -19,7 +19,7 @@ import attrs
 import trio
 
 from cpa.abi.errors import PluginCrashed, PluginError
-from cpa.config.schema import Isolation
+from cpa.config.schema import Isolation, OnError
 from cpa.host.discovery import PluginFile
 from cpa.host.generation import Generation
 from cpa.host.plugin import NOTHING_WANTED, LivePlugin, PluginState, PluginStatus, PluginUnavailable, Target
@@ -84,6 +84,7 @@ class PluginSlot:
     _wake: trio.Event = attrs.field(factory=trio.Event)
     _waiters: list[trio.Event] = attrs.field(factory=list)
     _revision: int = 0
+    _again: bool = False  # somebody wants another copy of the same library
 
     # ---- for the rest of the proxy ----
 
@@ -94,6 +95,12 @@ class PluginSlot:
             state, reason = self._how()
             raise PluginUnavailable(plugin_id=self.plugin_id, state=state, reason=reason)
         return present
+
+    @property
+    def missed(self) -> bool:
+        """It is wanted, requests may not do without it, and it does not take part: it could not be loaded, is fused,
+        or has not started yet. One that crashed and starts again takes part; its calls fail."""
+        return self.live is None and self.target.wanted and self.target.on_error is OnError.FAIL
 
     def _how(self) -> tuple[PluginState, str]:
         # Between a death and our task's turn, those who look must not see a registered plugin without a process.
@@ -133,8 +140,8 @@ class PluginSlot:
             self._step.cancel()  # whatever loads or thinks about settings right now: nobody needs it any more
         if self._present is not None:
             self._present.timeout_s = target.timeout_s
-        if self.live is not None and self.live.priority != target.priority:
-            self._show(attrs.evolve(self.live, priority=target.priority))
+        if self.live is not None:
+            self._show(attrs.evolve(self.live, priority=target.priority, on_error=target.on_error))
         self._revision += 1
         tried = trio.Event()
         self._waiters.append(tried)
@@ -147,6 +154,15 @@ class PluginSlot:
         self._failed_target = self._failed_upgrade = None
         self._revision += 1
         self._wake.set()
+
+    def reload(self) -> trio.Event:
+        """Load the library once more, beside the copy that runs, which ends when the new one works. The event is set
+        when that was tried. One that does not run is started; one that is not wanted stays as it is."""
+        self._again = True
+        self.rearm()
+        tried = trio.Event()
+        self._waiters.append(tried)
+        return tried
 
     def close(self) -> None:
         """The end: nothing takes part any more. Its generations are the manager's to retire."""
@@ -233,7 +249,8 @@ class PluginSlot:
 
     async def _renew(self, present: Generation, target: Target) -> None:
         """Bring a running plugin to the target: another copy if it has to be another one, else its settings."""
-        if target.file is None or _same_copy(present, target):
+        again, self._again = self._again, False
+        if target.file is None or (_same_copy(present, target) and not again):
             self._upgrade_note, self._failed_upgrade = "", None
         elif self._worth_another_try(self._failed_upgrade) and await self._replace(present, target, target.file):
             return
@@ -288,7 +305,7 @@ class PluginSlot:
             self._alive_since = trio.current_time()
         self._present, self._number, self._file = generation, generation.number, generation.file
         self._good_yaml = generation.config_yaml
-        self._failed_target, self._unsettled = None, False
+        self._failed_target, self._unsettled, self._again = None, False, False
         generation.timeout_s = self.target.timeout_s
         self.state, self.reason = PluginState.REGISTERED, reason
         registration = generation.registration
@@ -302,6 +319,7 @@ class PluginSlot:
                 schema_version=registration.schema_version,
                 identifiers=registration.identifiers,
                 settings=hashlib.sha256(generation.config_yaml).hexdigest(),
+                on_error=self.target.on_error,
                 current=self.current,
             )
         )

@@ -22,6 +22,7 @@ from cpa.models.shapes import (
     CHANNELS,
     IMAGE_TYPE,
     NOTHING_EXCLUDED,
+    Names,
     Shape,
     Shaper,
     excluded,
@@ -199,6 +200,19 @@ class ModelRegistry:
         """What *credential* serves, under clients' names, by name; nothing when it is out of use."""
         shape = self._shape_of.get((credential.id, credential.provider))
         return tuple(self._card(name) for name in sorted(shape.names)) if shape is not None else ()
+
+    def shapes_of(self, name: str) -> Sequence[Shape]:
+        """Who serves exactly *name*, by what they serve; none for a model whose provider has no usable credential."""
+        return tuple(self._by_name.get(name, ()))
+
+    def executor_of(self, provider: str) -> Executor | None:
+        """Who executes for *provider*."""
+        return self._executors.get(provider)
+
+    def names_of(self, credential: Credential) -> Names:
+        """The same names, with the models behind each; several are a pool."""
+        shape = self._shape_of.get((credential.id, credential.provider))
+        return shape.names if shape is not None else {}
 
     def providers(self) -> tuple[str, ...]:
         """Sorted keys of the providers with a usable credential, or that need none."""

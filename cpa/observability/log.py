@@ -120,8 +120,10 @@ class _Renderer:
         trace = secrets.redact_text(_traceback(exc)) if exc is not None else ""
         text = self._event(event if isinstance(event, str) else str(event))
         values = {name: plain(name, value, secrets) for name, value in fields.items()}
-        encoded = (self._json if self.json else self._console)(level, where, text, values, trace)
-        return self.secrets.mask_in(encoded)
+        encoded = self.secrets.mask_in((self._json if self.json else self._console)(level, where, text, values, trace))
+        if self.sink is not None:
+            self.sink.recent.add(level, text, encoded)
+        return encoded
 
     def _event(self, event: str) -> str:
         # Events are constants of the program; what varies is a field. So those that proved harmless are remembered.
@@ -238,6 +240,7 @@ class _StdlibHandler(logging.Handler):
             message = record.getMessage()
         except (TypeError, ValueError):  # a library's own mistake in its format string
             message = str(record.msg)
+        message = _renderer.secrets.mask_text(message)  # our own events are constants; theirs hold anything
         exc = record.exc_info if record.exc_info and record.exc_info[0] is not None else None
         fields: structlog.typing.EventDict = {"logger": record.name}
         _sink_logger.write(_renderer.line(level, f"{record.filename}:{record.lineno}", message, fields, exc))
@@ -284,6 +287,11 @@ def _dropped_line(count: int) -> bytes:
     return _renderer.line("warn", "log.py:0", f"{count} log lines dropped", {"count": count})
 
 
+def mask_known(text: str) -> str:
+    """*text* without the secrets that this process's log knows."""
+    return _renderer.secrets.mask_text(text)
+
+
 def get_logger(**fields: object) -> BoundLogger:
     """A logger whose lines all carry *fields*; make one per module, at import."""
     return cast("BoundLogger", structlog.get_logger(**fields))
@@ -316,6 +324,7 @@ __all__ = [
     "configure_logging",
     "get_logger",
     "log_access",
+    "mask_known",
     "mask_url",
     "request_id",
 ]

@@ -24,6 +24,8 @@ from typing import Protocol
 
 import trio
 
+from cpa.observability.recent import RecentLog
+
 BATCH_BYTES = 4096
 """PIPE_BUF of Linux: a pipe that polls writable takes this much at once, even on a blocking descriptor."""
 MAX_QUEUED_LINES = 10_000
@@ -260,7 +262,11 @@ def log_directory(env: Mapping[str, str], auth_dir: Path, *, working_directory: 
 
 
 class LogSink:
-    """The queue between those who log and one `Destination`, which it owns."""
+    """The queue between those who log and one `Destination`, which it owns.
+
+    Attributes:
+      recent: the last lines, wherever they go.
+    """
 
     def __init__(
         self,
@@ -270,6 +276,7 @@ class LogSink:
         max_bytes: int = MAX_QUEUED_BYTES,
         flush_wait_s: float = FLUSH_WAIT_S,
     ) -> None:
+        self.recent = RecentLog()
         self._destination = destination
         self._max_lines = max_lines
         self._max_bytes = max_bytes

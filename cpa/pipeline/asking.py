@@ -253,8 +253,12 @@ class Asking:
         )
         for hop in hops:
             hop.whole = chain.translate.by is By.PLUGIN
+        self.run.trace.translated_by(hops)
+        if self.run.trace.attempts:
+            self.run.trace.attempts[-1].provider_format = wire.input
         pieces = await self._translate(wire, candidate, body, chain, hops)
         answer = answer_hops(self.run.request, candidate, wire, services, step=chain.translate, asked=hops, body=body)
+        self.run.trace.translated_by(answer)
         pieces = await self._think(wire, candidate, pieces)
         folded = self._folds(wire, chain, hops, answer)
         losses = [str(loss) for hop in hops for loss in hop.losses]
@@ -296,6 +300,8 @@ class Asking:
             body=b"".join(pieces),
         )
         body: bytes | None = await ask(entry, call, self.run.trace)
+        if body and body != call.body:
+            self.run.trace.changed(entry, call.body, body)
         return (body,) if body else pieces
 
     def _rules(self, wire: Wire, candidate: Candidate) -> Chosen | None:
@@ -393,8 +399,12 @@ class Asking:
                 )
                 result: InterceptResponseResult | None = await ask(entry, call, self.run.trace)
                 if result is not None:
-                    current = http.merge(current, clear=result.clear_headers, replace=result.headers)
-                    body = result.body or body
+                    before, current = current, http.merge(current, clear=result.clear_headers, replace=result.headers)
+                    if before != current:
+                        self.run.trace.headers_changed(entry, before, current)
+                    if result.body and result.body != body:
+                        self.run.trace.changed(entry, body, result.body)
+                        body = result.body
         forced = self.run.services.answer_name(prepared.candidate, self.run.model)
         if forced:
             body = force_model(body, forced)

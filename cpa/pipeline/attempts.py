@@ -22,6 +22,7 @@ from cpa.pipeline.exchange import Event, State
 from cpa.pipeline.rules import can, cannot, harmless, may_rotate
 from cpa.pipeline.running import Running
 from cpa.pipeline.stage import PickCall, PickCandidate, PickResult, StageKind
+from cpa.pipeline.trace import AttemptRecord
 from cpa.types import (
     NESTED_CALLS,
     AttemptAccount,
@@ -38,6 +39,7 @@ log = structlog.get_logger(__name__)
 
 STRATEGIES = frozenset({"round-robin", "fill-first"})
 """Built-in ones that a plugin may name (plugin-abi 4.5)."""
+OK = 200
 UNAUTHORIZED = 401
 SESSION_KEY = "execution_session_id"
 PIN_KEY = "pinned_auth_id"
@@ -56,6 +58,7 @@ class Attempts:
         self._account: AttemptAccount | None = None
         self._plays_provider = False
         self._renewed: set[str] = set()
+        self._why = ""
 
     async def first_answer(self, candidates: Sequence[Candidate], stack: AsyncExitStack) -> Answer:
         """Try *candidates* until one answers; its connection stays open in *stack*.
@@ -101,6 +104,7 @@ class Attempts:
                 if renewed is None:
                     return None
                 candidate = attrs.evolve(candidate, credential=renewed)
+                self._why = "the same credential, renewed"
             else:
                 selection.succeeded()
                 return answer
@@ -121,6 +125,15 @@ class Attempts:
         self.run.exchange.advance(Event.ATTEMPT)
         credential = candidate.credential
         self._attempted = credential
+        self.run.trace.attempts.append(
+            AttemptRecord(
+                credential=credential.label,
+                credential_id=credential.id,
+                provider=credential.provider,
+                model=candidate.model,
+                why=self._why or "the model is a plugin's own: no credential",
+            )
+        )
         if not credential.anonymous:
             selected: JsonObject = {"selected_auth_id": credential.id, "selected_auth_index": credential.index}
             execution = self.run.execution
@@ -164,6 +177,7 @@ class Attempts:
         """
         entries = () if selection.settled else self.run.plan.of(StageKind.SCHEDULER_PICK)
         tier = {choice.credential.id: choice for choice in selection.choices()} if entries else {}
+        self._why = "the built-in scheduler's choice" if not selection.settled else "the credential's next model"
         if not tier:
             return selection.pick()
         for entry in entries:
@@ -171,8 +185,10 @@ class Attempts:
             if result is None:
                 continue
             if result.credential_id in tier:
+                self._why = f"the choice of plugin {entry.plugin_id}"
                 return selection.pick(credential_id=result.credential_id)
             if result.delegate in STRATEGIES:
+                self._why = f"{result.delegate}, as plugin {entry.plugin_id} wants"
                 return selection.pick(strategy=result.delegate)
             log.warning("scheduler.invalid", plugin_id=entry.plugin_id, delegate=result.delegate)
             break
@@ -234,6 +250,11 @@ class Attempts:
         credential, self._attempted = self._attempted, None
         if credential is None:
             return
+        record = self.run.trace.attempts[-1]
+        if error is None:
+            record.ended(OK)
+        else:
+            record.ended(error.http_status, str(error))
         if self.run.wire_log is not None and error is not None:
             self.run.wire_log.attempt_error(str(error))
         if self._observer is not None:
@@ -249,6 +270,8 @@ class Attempts:
     def close(self) -> None:
         """Give back what is held."""
         self.close_account(None)
+        if self._attempted is not None:  # the client has left
+            self.run.trace.attempts[-1].ended(0)
         if self._selection is not None:
             self._selection.close()
 
@@ -280,3 +303,4 @@ class Attempts:
         if self._plays_provider and NESTED_CALLS in self.run.execution.memory:
             return  # the plugin let others do the work, which was accounted for there (plugin-abi 4.12)
         account.finish(error, complete=error is None and self.run.exchange.state is State.SUCCEEDED)
+        self.run.trace.used(*account.counted)

@@ -31,7 +31,8 @@ from cpa.pipeline.rules import COMPLETION_STATUS, TRANSFORMS, base_metadata, que
 from cpa.pipeline.running import Running
 from cpa.pipeline.services import CompletionSink as CompletionSink
 from cpa.pipeline.services import Services as Services
-from cpa.pipeline.stage import CompletionCall, RouteCall, RouteResult, StageKind, TargetKind
+from cpa.pipeline.services import Watched
+from cpa.pipeline.stage import CompletionCall, Outcome, RouteCall, RouteResult, StageKind, TargetKind
 from cpa.pipeline.trace import Trace
 from cpa.types import (
     AttemptObserver,
@@ -58,14 +59,22 @@ async def open_answer(
     *,
     observer: AttemptObserver | None = None,
     wire_log: WireLog | None = None,
+    trace: Trace | None = None,
 ) -> AsyncIterator[Answer]:
     """Execute *request* and keep its answer open.
+
+    Args:
+      trace: where to note what is done; None = as `Services.watcher` says.
 
     Raises: CpaError before the first byte of an answer is in hand; later ones come out of `Answer.stream`.
     Cancellation: closes the provider's connection at once and ends the execution as cancelled.
     """
-    run = Run(request=request, services=services, observer=observer, wire_log=wire_log)
-    candidates = await run.route()
+    run = Run(request=request, services=services, observer=observer, wire_log=wire_log, trace=trace)
+    try:
+        candidates = await run.route()
+    except BaseException as exc:
+        run.unwatch(exc)
+        raise
     run.exchange.advance(Event.START)
     run.describe(candidates[0])
     attempts = run.attempts
@@ -73,6 +82,8 @@ async def open_answer(
         async with AsyncExitStack() as stack:
             await run.intercept_before()
             answer = await attempts.first_answer(candidates, stack)
+            if run.watched is not None:
+                run.watched.first_byte()
             yield answer
             # Whoever reads a stream may keep its failure to itself.
             attempts.ended(None if answer.stream is None else answer.stream.failure)
@@ -87,6 +98,7 @@ async def open_answer(
     finally:
         run.settle(Event.CANCEL)
         attempts.close()
+        run.unwatch(run.error)
         await run.complete()
 
 
@@ -100,13 +112,19 @@ class Run:
         services: Services,
         observer: AttemptObserver | None,
         wire_log: WireLog | None,
+        trace: Trace | None,
     ) -> None:
+        request_id = RequestId(str(uuid4()))
+        watcher = services.watcher if trace is None else None
+        self.watched: Watched | None = None if watcher is None else watcher.begun(request, request_id)
+        if self.watched is not None:
+            trace = self.watched.trace
         self.run = Running(
             request=request,
             services=services,
             plan=services.plan.without(TRANSFORMS) if request.operation is Operation.EMBED else services.plan,
             execution=Execution(
-                request_id=RequestId(str(uuid4())),
+                request_id=request_id,
                 trace_id=request.trace_id,
                 callers=request.callers,
                 metadata=base_metadata(request),
@@ -120,6 +138,7 @@ class Run:
             model=request.model,
             headers=request.headers,
             body=request.body,
+            trace=trace or Trace(),
         )
         self.attempts = Attempts(self.run, observer)
         self.error: BaseException | None = None
@@ -213,6 +232,11 @@ class Run:
         if not self.run.exchange.ended:
             self.run.exchange.advance(event)
         self.error = self.error or error
+
+    def unwatch(self, error: BaseException | None) -> None:
+        """Tell whoever watches that it is over."""
+        if self.watched is not None:
+            self.watched.ended(OUTCOMES.get(self.run.exchange.state, Outcome.FAILED), error)
 
     async def complete(self) -> None:
         """Announce the outcome. Shielded and bounded: it happens also for a client that has left."""

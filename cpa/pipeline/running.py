@@ -63,10 +63,15 @@ class Running:
             if result is None:
                 continue
             if result.terminate:
-                raise rejection(result, entry)
+                ended = rejection(result, entry)
+                self.trace.stage(entry).reason = f"ended the request with status {ended.http_status}"
+                raise ended
             if result.headers or result.clear_headers:
-                current = http.merge(current, clear=result.clear_headers, replace=result.headers)
-            body = result.body or body
+                before, current = current, http.merge(current, clear=result.clear_headers, replace=result.headers)
+                self.trace.headers_changed(entry, before, current)
+            if result.body and result.body != body:
+                self.trace.changed(entry, body, result.body)
+                body = result.body
         return http.to_raw(current), body
 
     def chain(self, wire: Wire) -> Compiled:

@@ -7,11 +7,13 @@ import attrs
 
 from cpa.credentials.model import Credential
 from cpa.formats.thinking import Thinking, split_suffix
+from cpa.pipeline.exchange import ModelRequest
 from cpa.pipeline.payload import Payload
 from cpa.pipeline.plan import Plan
-from cpa.pipeline.stage import CompletionCall, Registration
+from cpa.pipeline.stage import CompletionCall, Outcome, Registration
+from cpa.pipeline.trace import Trace
 from cpa.pipeline.translating import TranslationServices
-from cpa.types import Accounts, Candidate, ModelResolver, PluginId, Refresher, Scheduler
+from cpa.types import Accounts, Candidate, ModelResolver, PluginId, Refresher, RequestId, Scheduler
 
 
 class CompletionSink(Protocol):
@@ -19,6 +21,32 @@ class CompletionSink(Protocol):
 
     async def submit(self, call: CompletionCall, entries: Sequence[Registration]) -> None:
         """Take *call* over; waits only while too many are running."""
+        ...
+
+
+class Watched(Protocol):
+    """One execution that somebody may look at.
+
+    Attributes:
+      trace: where the execution notes what it does.
+    """
+
+    trace: Trace
+
+    def first_byte(self) -> None:
+        """The answer begins."""
+        ...
+
+    def ended(self, outcome: Outcome, error: BaseException | None) -> None:
+        """It is over. Must not raise."""
+        ...
+
+
+class Watcher(Protocol):
+    """Is told of executions that no client's request accounts for: those that plugins start."""
+
+    def begun(self, request: ModelRequest, request_id: RequestId) -> Watched | None:
+        """One begins; None = nobody wants to know. Must not raise."""
         ...
 
 
@@ -49,6 +77,7 @@ class Services:
       thinking_of: what names say of reasoning when a candidate serves the model of that name.
       answer_name: how answers of a candidate call the model of that name; empty = as the provider does.
       direct: plugins whose executor a router may choose, each with what it runs on: no credential.
+      watcher: None = nobody watches.
     """
 
     plan: Plan
@@ -66,3 +95,4 @@ class Services:
     payload: Payload = attrs.field(factory=Payload)
     thinking_of: Callable[[Candidate, str], Thinking | None] = suffix_wish
     answer_name: Callable[[Candidate, str], str] = no_forced_name
+    watcher: Watcher | None = None

@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from cpa.config.schema import OnError as OnError
 from cpa.formats.headers import HeaderMap
 from cpa.formats.thinking import Thinking
 from cpa.types import Execution, PluginId
@@ -77,13 +78,6 @@ SKIPPED_FOR_CALLERS = frozenset(
     }
 )
 """Kinds in which a plugin does not meet the executions that it started itself (plugin-abi 6.14)."""
-
-
-class OnError(StrEnum):
-    """What a failing stage means for its exchange."""
-
-    SKIP = "skip"
-    FAIL = "fail"
 
 
 Stage = Callable[[Any], Awaitable[Any]]

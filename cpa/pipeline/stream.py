@@ -331,8 +331,11 @@ class ChunkStages:
                 continue
             self._merge(result)
             if result.drop:
+                self._context.trace.changed(entry, unit, b"")
                 return b""
-            unit = result.body or unit
+            if result.body and result.body != unit:
+                self._context.trace.changed(entry, unit, result.body)
+                unit = result.body
         self._history.append(unit)
         return unit
 

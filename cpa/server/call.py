@@ -25,6 +25,7 @@ from cpa.formats.errors import from_exception, render_error, render_upstream_err
 from cpa.formats.json import is_json
 from cpa.formats.names import Format
 from cpa.formats.streams import FrameContext, error_frames, keepalive_frame
+from cpa.observability.live import LiveRequest
 from cpa.observability.log import get_logger, request_id
 from cpa.observability.request_log import RequestRecord
 from cpa.pipeline.answer import Answer, AnswerStream
@@ -66,6 +67,7 @@ class ModelCall:
       started: perf_counter of its arrival.
       gone: the client left before the end.
       error: what the client was told instead of an answer, or in the middle of one.
+      live: what operators see of it; None = nobody can look.
     """
 
     state: ServerState
@@ -82,6 +84,7 @@ class ModelCall:
     error: CpaError | None = None
     provider: str = ""
     request: ModelRequest | None = None
+    live: LiveRequest | None = None
     _credential: Credential | None = None
     _stream: AnswerStream | None = None
     _framing: Framing | None = None
@@ -180,6 +183,8 @@ class ModelCall:
             peer=self.head.peer,
             trace_id=self.trace_id,
         )
+        if self.live is not None:
+            self.live.understood(self.request)
         if request.stream:
             self._framing = self.route.framing(self.head, self.runtime.config)
         return self.request
@@ -200,6 +205,10 @@ class ModelCall:
 
     async def _serve(self, request: ModelRequest, nursery: trio.Nursery) -> None:
         """Raises: CpaError, which the client has not been told of yet."""
+        if not self.state.usage.limiter.permits(request.principal, request.model):
+            raise RequestError(
+                f"this client key may not use model {request.model}", code="model_not_allowed", http_status=403
+            )
         with self.state.usage.limiter.admit(request.principal, request.body):
             self._keep_alive(request, nursery)
             async with open_answer(
@@ -207,6 +216,7 @@ class ModelCall:
                 self.runtime.services,
                 observer=self,
                 wire_log=self.record if self.record.active else None,
+                trace=None if self.live is None else self.live.trace,
             ) as answer:
                 await self._deliver(answer)
 
@@ -243,6 +253,8 @@ class ModelCall:
         responder, metrics = self.responder, self.state.metrics
         reshape = self.route.reshape() if self.route.reshape is not None else None
         metrics.first_byte(answer.credential.provider, perf_counter() - self.started)
+        if self.live is not None:
+            self.live.first_byte()
         if answer.stream is None:
             body = answer.body if reshape is None else reshape.full(answer.body)
             await self._whole(HTTPStatus.OK, with_default_type(answer.headers), body)
@@ -429,6 +441,7 @@ async def serve_call(
         record=record,
         trace_id=trace_id,
         abort=abort,
+        live=state.live.begin(trace_id, route.format),
     )
     if watch is not None:
         call.record = watch(call, record)
@@ -449,6 +462,8 @@ async def serve_call(
             bytes_out=responder.body_bytes,
         )
         record.finish(call.status, canceled=call.gone)
+        if call.live is not None:
+            call.live.finished(call.status, "" if call.error is None else call.error.message)
     return call
 
 

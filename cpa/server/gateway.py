@@ -9,13 +9,16 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter
 from typing import Any
 
+from cpa.host.management import MANAGEMENT
 from cpa.observability.log import log_access
 from cpa.server import routes_claude, routes_embeddings, routes_gemini, routes_openai, routes_responses, websocket
 from cpa.server.body import Receive
 from cpa.server.call import serve_call
 from cpa.server.listener import Connection
+from cpa.server.management import client_keys
 from cpa.server.management.logins import CALLBACK
 from cpa.server.management.site import ManagementSite, is_served
+from cpa.server.peers import client_of
 from cpa.server.responder import CORS, Responder, Send
 from cpa.server.routes import ClientHead, ModelRoute, Routes
 from cpa.server.state import ServerState
@@ -31,8 +34,18 @@ EXACT: Routes = {
 }
 PLAIN_PATHS = frozenset({"/healthz", "/metrics", "/v1/models", "/v1beta/models"})
 """What the inner application serves and clients may write with a slash at its end."""
+SECRET_QUERIES = frozenset({CALLBACK, client_keys.PATH})
+"""Whose parameters may be secret without being called so: the code of a sign-in, a client key that is deleted."""
 QUIET_PATHS = frozenset({"/healthz", "/metrics"})
 """Asked every few seconds by machines; their access lines would drown the others."""
+POLLED_PATHS = frozenset(
+    f"{MANAGEMENT}/{name}"
+    for name in (
+        *("overview", "requests", "requests/stream", "routes", "limits", "credentials", "plugins", "logs/recent"),
+        "cooldowns",
+    )
+)
+"""Asked every few seconds by the control panel, which shows the log too. Refusals are written."""
 
 
 def find_route(path: str, method: str) -> ModelRoute | None:
@@ -60,6 +73,9 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
+        trusted = self._state.runtime.config.trusted_proxies
+        if trusted and (client := scope.get("client")):
+            scope["client"] = (client_of(client[0], scope["headers"], trusted), client[1])
         if scope["type"] == "http":
             await self._http(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -90,15 +106,15 @@ class Gateway:
             else:
                 await self._inner(scope, receive, with_cors(responder))
         finally:
-            if path not in QUIET_PATHS:
+            status = status or responder.status
+            if path not in QUIET_PATHS and not (path in POLLED_PATHS and method == "GET" and status == 200):
                 log_access(
-                    status=status or responder.status,
+                    status=status,
                     duration_s=perf_counter() - started,
                     client=peer,
                     method=method,
                     path=path,
-                    # That of a sign-in's callback is a code, which is as good as a key for a while.
-                    query="" if path == CALLBACK else scope["query_string"].decode("latin-1"),
+                    query="" if path in SECRET_QUERIES else scope["query_string"].decode("latin-1"),
                 )
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:

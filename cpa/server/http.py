@@ -1,5 +1,6 @@
 """The Quart application: health, banner, model lists, metrics. The model API stands in front of it (gateway.py)."""
 
+from functools import partial
 from http import HTTPStatus
 
 from quart import Response, request
@@ -12,7 +13,7 @@ from cpa.formats.errors import from_exception, render_error
 from cpa.formats.names import Format
 from cpa.pipeline.rules import query_map
 from cpa.pipeline.stage import AuthCall
-from cpa.server.access import refusal
+from cpa.server.access import Principal, refusal
 from cpa.server.call import GUARD_BODY
 from cpa.server.gateway import Gateway
 from cpa.server.routes import ClientHead
@@ -59,24 +60,19 @@ def make_app(state: ServerState) -> QuartTrio:
 
     @app.get("/v1/models")
     async def models() -> Response:
-        fmt = list_format(client_head())
-        return await refused(state, fmt) or Response(model_list(fmt, state.runtime.models), content_type=JSON)
+        return await listing(list_format(client_head()), state)
 
     @app.get("/v1/models/<path:name>")
     async def model(name: str) -> Response:
-        fmt = list_format(client_head())
-        denied = await refused(state, fmt)
-        return denied or single(fmt, state, name)
+        return await single(list_format(client_head()), state, name)
 
     @app.get("/v1beta/models")
     async def gemini_models() -> Response:
-        denied = await refused(state, Format.GEMINI)
-        return denied or Response(model_list(Format.GEMINI, state.runtime.models), content_type=JSON)
+        return await listing(Format.GEMINI, state)
 
     @app.get("/v1beta/models/<path:name>")
     async def gemini_model(name: str) -> Response:
-        denied = await refused(state, Format.GEMINI)
-        return denied or single(Format.GEMINI, state, name)
+        return await single(Format.GEMINI, state, name)
 
     @app.errorhandler(HTTPException)
     async def failed(error: HTTPException) -> Response:
@@ -105,21 +101,20 @@ def client_head() -> ClientHead:
     )
 
 
-async def refused(state: ServerState, fmt: Format) -> Response | None:
-    """The answer for a client that may not see this, or None."""
+async def visitor(state: ServerState, fmt: Format) -> Principal | Response:
+    """Who asks, or the answer for a client that may not see this."""
     runtime, head = state.runtime, client_head()
     if runtime.guarded:
         return Response(
             GUARD_BODY, HTTPStatus.FORBIDDEN, content_type=JSON, headers={"X-CPA-SAFE-MODE": "example-api-key"}
         )
-    if runtime.access.check(head.headers, head.query) is not None:
-        return None
-    call = AuthCall(
-        method=head.method, path=head.path, headers=http.to_map(head.headers), query=query_map(head.query), body=b""
-    )
-    if await runtime.access.ask(call) is not None:
-        return None
-    return error_response(fmt, refusal(head.headers, head.query))
+    principal = runtime.access.check(head.headers, head.query)
+    if principal is None:
+        call = AuthCall(
+            method=head.method, path=head.path, headers=http.to_map(head.headers), query=query_map(head.query), body=b""
+        )
+        principal = await runtime.access.ask(call)
+    return error_response(fmt, refusal(head.headers, head.query)) if principal is None else principal
 
 
 def error_response(fmt: Format, exc: RequestError) -> Response:
@@ -129,9 +124,23 @@ def error_response(fmt: Format, exc: RequestError) -> Response:
     return Response(body, status, content_type=JSON)
 
 
-def single(fmt: Format, state: ServerState, name: str) -> Response:
+async def listing(fmt: Format, state: ServerState) -> Response:
+    """The models that the client may use."""
+    asking = await visitor(state, fmt)
+    if isinstance(asking, Response):
+        return asking
+    permits = state.usage.limiter.permits
+    cards = [card for card in state.runtime.models.cards if permits(asking.key, card.id)]
+    return Response(model_list(fmt, cards), content_type=JSON)
+
+
+async def single(fmt: Format, state: ServerState, name: str) -> Response:
     """One model, or 404 in the client's protocol."""
-    status, body = one_model(fmt, state.runtime.models, name)
+    asking = await visitor(state, fmt)
+    if isinstance(asking, Response):
+        return asking
+    permits = partial(state.usage.limiter.permits, asking.key)
+    status, body = one_model(fmt, state.runtime.models, name, permits)
     return Response(body, status, content_type=JSON)
 
 

@@ -1,10 +1,15 @@
 """Model lists in the shape that the asking client understands (proxy 1.10)."""
 
+from collections.abc import Callable, Iterable
+
 from cpa.formats import models
 from cpa.formats.errors import render_error
 from cpa.formats.names import Format
 from cpa.models.registry import ModelRegistry
 from cpa.server.routes import ClientHead
+
+Permits = Callable[[str], bool]
+"""Whether the client may use a model."""
 
 
 def list_format(head: ClientHead) -> Format:
@@ -16,18 +21,23 @@ def list_format(head: ClientHead) -> Format:
     return Format.OPENAI
 
 
-def model_list(fmt: Format, registry: ModelRegistry) -> bytes:
+def model_list(fmt: Format, cards: Iterable[models.ModelCard]) -> bytes:
     """All listed models."""
     if fmt is Format.CLAUDE:
-        return models.claude_list(registry.cards)
+        return models.claude_list(cards)
     if fmt is Format.GEMINI:
-        return models.gemini_list(registry.cards)
-    return models.openai_list(registry.cards)
+        return models.gemini_list(cards)
+    return models.openai_list(cards)
 
 
-def one_model(fmt: Format, registry: ModelRegistry, name: str) -> tuple[int, bytes]:
-    """Status and body for a single model; Gemini clients may write ``models/`` before its name."""
+def one_model(fmt: Format, registry: ModelRegistry, name: str, permits: Permits) -> tuple[int, bytes]:
+    """Status and body for a single model; Gemini clients may write ``models/`` before its name.
+
+    One that the client may not use does not exist for it.
+    """
     card = registry.card(name) or registry.card(name.removeprefix("models/"))
+    if card is not None and not permits(card.id):
+        card = None
     if card is None:
         if fmt is Format.GEMINI:
             return 404, models.gemini_not_found()

@@ -3,7 +3,7 @@
 import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from contextvars import ContextVar
 from types import MappingProxyType, TracebackType
 from typing import NoReturn
@@ -210,6 +210,17 @@ class UpstreamClients:
         client = self._clients[value] = self._new_client(transport)
         return client
 
+    def open_single(self, proxy_url: str) -> AbstractAsyncContextManager[httpx.AsyncClient]:
+        """A client for one call through *proxy_url*, which is not empty; its connections are closed with the block.
+
+        Raises: UpstreamConnectError for an unusable setting, now.
+        """
+        value = proxy_url.strip()
+        pooled = self._clients.get(value) or self._clients.get(value.lower())
+        if pooled is not None:  # among them those that mean no proxy
+            return nullcontext(pooled)
+        return _single(self._proxy_transport(value, "proxy_url of the call"))
+
     async def retire_unused(self, in_use: Iterable[tuple[str, str]]) -> None:
         """After a reload: give up the clients of settings that no (credential, global) pair of *in_use* names.
 
@@ -253,6 +264,15 @@ class UpstreamClients:
 
     def _new_client(self, transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
         return _PlainClient(transport)
+
+
+@asynccontextmanager
+async def _single(transport: "ProxiedTransport") -> AsyncIterator[httpx.AsyncClient]:
+    try:
+        yield _PlainClient(transport)
+    finally:
+        with trio.move_on_after(CLOSE_GRACE_S, shield=True):
+            await transport.aclose()
 
 
 class ProxiedTransport(httpx.AsyncBaseTransport):

@@ -60,10 +60,17 @@ class AttemptUsage:
     _text: DeliveredText = attrs.field(init=False)
     _whole: bytes = attrs.field(default=b"", init=False, repr=False)
     _finished: bool = attrs.field(default=False, init=False)
+    _estimate: Tokens = attrs.field(default=NO_TOKENS, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._meter = TokenMeter(self.provider_format)
         self._text = DeliveredText(self.provider_format)
+
+    @property
+    def counted(self) -> tuple[int, int]:
+        """See `cpa.types.AttemptAccount`."""
+        stated, guessed = self._meter.tokens, self._estimate
+        return stated.input_tokens + guessed.input_tokens, stated.output_tokens + guessed.output_tokens
 
     def first_byte(self) -> None:
         """The first byte of the answer's body is here; only the first call counts."""
@@ -101,6 +108,7 @@ class AttemptUsage:
         now = trio.current_time()
         credential, execution = self.credential, self.execution
         facts = request_facts(self.request_format, self.request_body)
+        self._estimate = self._estimated(complete=complete)
         self.submit(
             UsageRecord(
                 request_id=self.request_id,
@@ -125,7 +133,7 @@ class AttemptUsage:
                 complete=complete,
                 provider_format=self.provider_format,
                 tokens=self._meter.tokens,
-                estimated=self._estimated(complete=complete),
+                estimated=self._estimate,
                 response_headers=kept_headers(self.response_headers),
                 client=NO_CLIENT
                 if execution is None

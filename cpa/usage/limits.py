@@ -20,6 +20,7 @@ import attrs
 
 from cpa.config.schema import ClientLimits
 from cpa.errors import LimitExceeded
+from cpa.formats.thinking import split_suffix
 from cpa.usage.asked import read_asked
 from cpa.usage.breakdown import breakdown
 from cpa.usage.identity import ClientId, client_id
@@ -110,6 +111,15 @@ class Limiter:
 
         return find
 
+    def permits(self, principal: str, model: str) -> bool:
+        """Whether *principal* may use *model*, as it is requested or listed; a thinking suffix is no part of a name."""
+        limits = self._limits_of(principal) if self._limits else None
+        if limits is None or not limits.allowed_models:
+            return True
+        split = split_suffix(model)
+        name = (model if split is None else split[0]).lower()
+        return _pattern(limits.allowed_models).fullmatch(name) is not None
+
     def admit(self, principal: str, body: bytes) -> AbstractContextManager[None]:
         """Count a request of *principal* and reserve what it needs, until the context is left.
 
@@ -185,7 +195,8 @@ class Limiter:
                 yield Excess(limit=bound.name, used=used + promised, allowed=allowed, until=until)
 
 
-def _pattern(keys: Sequence[str]) -> re.Pattern[str]:
+@lru_cache(maxsize=256)
+def _pattern(keys: tuple[str, ...]) -> re.Pattern[str]:
     if not keys:
         return re.compile(".*", re.DOTALL)
     return re.compile("|".join(".*".join(map(re.escape, key.split("*"))) for key in keys), re.DOTALL)

@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from tests.bench import figures, machine, payloads, plugins, processes, redact, scheduling, translation, usage
+from tests.bench import figures, machine, panel, payloads, plugins, processes, redact, scheduling, translation, usage
 from tests.bench.figures import FORWARDING, Section, Verdict
 from tests.bench.load import Job, LoadError, Outcome
 from tests.bench.machine import Cores
@@ -32,6 +32,7 @@ SECTIONS = (
     scheduling.SECTION,
     *usage.SECTIONS,
     redact.SECTION,
+    panel.SECTION,
     *translation.SECTIONS,
 )
 
@@ -110,6 +111,7 @@ def measure(scale: Scale, only: str = "") -> Samples:
         plugins.measure(scale, cores, generator, provider.port, record, only=only)
         usage.measure(scale, cores, generator, provider.port, record, only=only)
         redact.measure(scale, cores, generator, provider.port, record, only=only)
+        panel.measure(scale, cores, generator, provider.port, record, only=only)
     translation.measure(scale, record, only=only)  # alone: nothing else of the bench runs now
     return record.samples
 

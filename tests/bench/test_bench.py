@@ -13,7 +13,7 @@ import pytest
 
 from cpa.config.schema import Isolation
 from tests.bench import __main__ as bench
-from tests.bench import figures, libraries, machine, payloads, plugins, processes, scenarios, workers
+from tests.bench import figures, libraries, machine, panel, payloads, plugins, processes, scenarios, workers
 from tests.bench.libraries import Language
 from tests.bench.load import Client, Job, LoadError, Outcome
 from tests.bench.machine import Cores
@@ -406,6 +406,16 @@ def test_tables_of_plugins_show_what_was_added_to_a_stream_without_any() -> None
 
     cells = [cell.strip() for cell in row.split("|")][3:9]
     assert cells == ["0.75 (0.75–0.75)", "1.50 (1.50–1.50)", "2.00 (2.00–2.00)", "15.0 µs", "20.0 µs", "10.0 µs"]
+
+
+@pytest.mark.parametrize("scale", [scenarios.FULL, scenarios.QUICK])
+def test_the_panel_is_measured_at_the_rate_of_the_issue(scale: scenarios.Scale) -> None:
+    """Spread evenly, each request on a connection of its own that was opened before."""
+    with processes.running("nobody", ("sleep", "60"), core=None) as child:
+        job = panel.steady_job(scale, child)
+
+    assert job.requests == job.connections == job.spread_s * 200
+    assert job.pid == child.pid
 
 
 def test_keys_are_unique_over_all_sections() -> None:

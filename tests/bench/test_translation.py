@@ -29,7 +29,7 @@ def test_every_direction_gets_its_figures() -> None:
         for figure in section.figures
         if "1mb" not in figure.key
     }
-    assert len(expected) == 36
+    assert len(expected) == 48
     assert {key: tuple(values) for key, values in record.samples.items()} == expected
     assert all(values[0] > 0 for systems in record.samples.values() for values in systems.values())
 

@@ -55,8 +55,8 @@ def keys_set(text: str) -> list[tuple[int, str]]:
 
 def test_the_warning_names_line_key_and_part() -> None:
     """All that an operator needs to find it and to know when to look again."""
-    assert warnings("port: 1\ntrusted-proxies: [10.0.0.1]\n") == [
-        "c.yaml:2: trusted-proxies: accepted, but has no effect in this version (comes with the management API)"
+    assert warnings("port: 1\ninteractions-api-key: [{api-key: a}]\n") == [
+        "c.yaml:2: interactions-api-key: accepted, but has no effect in this version (comes with translation)"
     ]
 
 
@@ -92,7 +92,6 @@ payload:
 state: {backend: redis, url: "redis://h"}
 """
     assert keys_set(text) == [
-        (1, "trusted-proxies"),
         (6, "remote-management.disable-control-panel"),
         (9, "claude-api-key[0].rebuild-mid-system-message"),
         (18, "openai-compatibility[0].support-prompt-cache-key"),
@@ -110,7 +109,7 @@ state: {backend: redis, url: "redis://h"}
         "disable-image-generation: 'FALSE'",
         "claude-api-key: [{api-key: k, weight: 1, request-retry: -1}]",
         "plugins: {enabled: false, dir: x, configs: {a: {enabled: true}}}",
-        "payload: {override: []}\npipeline: {chains: []}\noauth-model-alias: {}\ntrusted-proxies:\n",
+        "payload: {override: []}\npipeline: {chains: []}\noauth-model-alias: {}\ninteractions-api-key:\n",
     ],
 )
 def test_a_default_is_no_reason_to_warn(text: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from cpa.config import exchanging
 from cpa.credentials import writing
 from cpa.credentials.writing import (
     MAX_FILE_BYTES,
@@ -58,7 +59,7 @@ def no_scratch(directory: Path) -> bool:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """With the exchange of files, and as on systems that have none."""
     if request.param == "rename":
-        monkeypatch.setattr(writing, "_renameat2", lambda: None)
+        monkeypatch.setattr(exchanging, "renameat2", lambda: None)
     return str(request.param)
 
 

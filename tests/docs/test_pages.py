@@ -14,6 +14,7 @@ PAGES = (
     "configuration.md",
     "host-callbacks.md",
     "isolation.md",
+    "management.md",
     "mock-provider.md",
     "plugins.md",
     "protocols.md",
@@ -22,8 +23,10 @@ PAGES = (
 )
 ELSEWHERE = {
     "clients.md": "tests/agents",
+    "codex-cli.md": "tests/codex_cli, and tests/agents with the real program",
     "decisions.md": "has no commands",
     "dependencies.md": "has no commands",
+    "panel.md": "tests/panel",
     "performance.md": "its commands are benchmarks",
 }
 """Pages of others, and where their commands are tried."""

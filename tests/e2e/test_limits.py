@@ -216,3 +216,35 @@ async def test_a_stream_is_refused_by_its_status() -> None:
     assert (first.status_code, refused.status_code) == (200, 429)
     found: Any = json.loads(refused.content)
     assert found["error"]["code"] == "rate_limit_exceeded"
+
+
+@pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
+async def test_models_that_a_key_may_not_use_are_refused_and_not_listed(wire: Wire) -> None:
+    """In the client's protocol, before anything is counted; a thinking suffix is no way around it."""
+    extra = limits("keys: [other], requests-per-day: 1", "allowed-models: ['nothing-*', MOCK-none]")
+    with trio.fail_after(FAIL_S):
+        async with running_proxy(extra=extra) as proxy:
+            refused = await ask(proxy, wire)
+            assert refused.status_code == 403
+            assert "this client key may not use model" in wire.error_of(refused.content)["message"]
+            async with proxy.client() as client:
+                assert (await client.get("/v1/models")).json()["data"] == []
+                assert (await client.get("/v1beta/models")).json()["models"] == []
+                assert (await client.get("/v1/models/gpt")).status_code == 404
+            assert proxy.mock.total_requests == 0
+            assert (await ask(proxy, wire)).status_code == 403
+
+
+async def test_a_key_uses_the_models_that_it_may_use() -> None:
+    """By pattern, whatever their case; lists show these and no others."""
+    with trio.fail_after(FAIL_S):
+        async with running_proxy(extra=limits("allowed-models: ['G*t']")) as proxy, proxy.client() as client:
+            said = [{"role": "user", "content": "hello"}]
+            for model in ("gpt", "gpt(high)"):
+                answer = await client.post("/v1/chat/completions", json={"model": model, "messages": said})
+                assert answer.status_code == 200, answer.text
+            listed = [model["id"] for model in (await client.get("/v1/models")).json()["data"]]
+            assert listed == ["gpt"]
+            assert (await client.get("/v1/models/gpt")).status_code == 200
+            answer = await client.post("/v1/messages", json={"model": "claude", "max_tokens": 1, "messages": said})
+            assert (answer.status_code, answer.json()["error"]["type"]) == (403, "permission_error")

@@ -138,6 +138,45 @@ async def test_one_file_gives_several_credentials(plugin_dir: Path) -> None:
         assert await run.names() == {"acme-1", "pro-of-one", "pro-of-many.json#3"}
 
 
+async def test_operators_upload_and_edit_files_of_plugins(plugin_dir: Path) -> None:
+    """In force when answered; one of several credentials of a file is not edited alone; tokens go into calls."""
+    extra = "remote-management: {secret-key: management-key-of-the-tests}"
+    async with running(plugin_dir, extra=extra) as run, run.proxy.client(key="management-key-of-the-tests") as operator:
+        files = "/v0/management/auth-files"
+        one, many = b'{"type": "acme", "access_token": "tok-123456"}', b'{"type": "acme"}'
+        sent = [("a", ("acme-me.json", one)), ("b", ("many.json", many))]
+        assert (await operator.post(files, files=sent)).json() == {
+            "status": "ok",
+            "uploaded": 2,
+            "files": ["acme-me.json", "many.json"],
+        }
+        assert [credential.id for credential in run.credentials] == ["acme-me.json", "one", "two", "many.json#3"]
+        assert (await run.ask("pro-of-acme-me.json")).status_code == 200
+        index = run.credentials[1].index
+        for endpoint, body in (
+            ("status", {"name": "one", "disabled": True}),
+            ("status", {"name": "many.json", "auth_index": index, "disabled": True}),
+            ("fields", {"name": "many.json#3", "note": "x"}),
+        ):
+            assert (await operator.patch(f"{files}/{endpoint}", json=body)).status_code == 409
+        assert (await operator.delete(files, params={"name": "two"})).status_code == 409
+        off = {"name": "many.json", "disabled": True}
+        assert (await operator.patch(f"{files}/status", json=off)).status_code == 200
+        assert [credential.disabled for credential in run.credentials] == [False, True, True, True]
+        assert await run.names() == {"acme-1", "pro-of-acme-me.json"}
+        fields = {"name": "acme-me.json", "prefix": "team"}
+        assert (await operator.patch(f"{files}/fields", json=fields)).status_code == 200
+        assert "team/acme-1" in await run.names()
+        listed = (await operator.get(files)).json()["files"]
+        assert [file["id"] for file in listed] == ["acme-me.json", "one", "two", "many.json#3"]
+        assert {file["name"] for file in listed[1:]} == {"many.json"}
+        call = {"auth_index": run.credentials[0].index, "method": "GET", "header": {"Authorization": "Bearer $TOKEN$"}}
+        reply = await operator.post("/v0/management/api-call", json={**call, "url": f"{run.proxy.mock.url}/v1/models"})
+        assert (reply.status_code, reply.json()["status_code"]) == (200, 401)  # it is no key of the mock's
+        assert (await operator.delete(files, params={"all": "true"})).json() == {"status": "ok", "deleted": 2}
+        assert run.credentials == ()
+
+
 async def test_hostile_answers_cost_their_file_only(plugin_dir: Path) -> None:
     """Ids of a megabyte, wrong types, names that lead elsewhere."""
     async with running(plugin_dir) as run:

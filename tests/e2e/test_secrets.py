@@ -152,7 +152,12 @@ async def traffic(url: str, told: bytearray) -> None:
         assert await ask("GET", "/v1beta/models", {"x-goog-api-key": SECRETS["wrong"]}) == 401
         management = {"X-Management-Key": SECRETS["management"], "authorization": f"Bearer {SECRETS['management']}"}
         assert await ask("GET", "/metrics", management) == 200
-        assert await ask("GET", "/v0/management/config", management) in (401, 403, 404)
+        assert await ask("GET", "/v0/management/config?redact=1", management) == 200
+        new = {"old": SECRETS["wrong"], "new": SECRETS["wrong"]}
+        edit = await client.patch("/v0/management/api-keys", headers=management, json=new)
+        assert edit.status_code == 200
+        gone = await client.delete("/v0/management/api-keys", headers=management, params={"value": SECRETS["wrong"]})
+        assert gone.status_code == 200
         assert await ask("GET", "/nowhere", known | {"cookie": f"session={SECRETS['wrong']}"}) == 404
 
 

@@ -7,9 +7,11 @@ import pytest
 import trio
 import trio.testing
 
-from cpa.host.scopes import InboundContext
+from cpa.abi.envelope import HostCallError
+from cpa.abi.wire_host import HostModelRequest
+from cpa.host.scopes import Caller, InboundContext
 from cpa.host.services import open_host_services
-from cpa.host.services_model import NESTED_SOURCE
+from cpa.host.services_model import NESTED_SOURCE, nested
 from cpa.pipeline.stage import (
     InterceptRequestResult,
     InterceptResponseResult,
@@ -17,7 +19,7 @@ from cpa.pipeline.stage import (
     Registration,
     StageKind,
 )
-from cpa.types import PluginId, RequestId, TraceId
+from cpa.types import Execution, PluginId, RequestId, TraceId
 from tests.host.hosting import ALICE, BOB, Host, Refused, b64, open_host, unb64
 from tests.pipeline.support import register
 
@@ -250,6 +252,15 @@ async def test_refusals(method: str, changes: dict[str, Any], text: str, status:
             await host.call(method, asking() | changes)
         assert caught.value.error["message"].startswith(text)
         assert caught.value.error["http_status"] == status
+
+
+def test_what_is_refused_is_no_nested_call() -> None:
+    """The execution that it was asked for is accounted for as if nobody had asked."""
+    execution = Execution(request_id=RequestId("r"), trace_id=TraceId("t"))
+    context = InboundContext(execution=execution)
+    with pytest.raises(HostCallError):
+        nested(HostModelRequest(entry_protocol="morse"), Caller(plugin_id=PluginId("p")), context)
+    assert execution.memory == {}
 
 
 async def test_before_there_is_a_pipeline() -> None:

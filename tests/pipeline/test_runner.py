@@ -766,6 +766,10 @@ class Account:
     def body(self, data: bytes) -> None:
         self.noted.append(data)
 
+    @property
+    def counted(self) -> tuple[int, int]:
+        return 3, 5
+
     def finish(self, error: CpaError | None, *, complete: bool) -> None:
         self.noted.append((None if error is None else error.http_status, complete))
 

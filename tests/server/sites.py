@@ -85,7 +85,13 @@ def build(folder: Path, site: Site) -> None:
 
 @asynccontextmanager
 async def proxy_with(
-    folder: Path, *sites: Site, secret: str = KEY, remote: str = "", extra: str = "", enabled: bool = True
+    folder: Path,
+    *sites: Site,
+    secret: str = KEY,
+    remote: str = "",
+    extra: str = "",
+    enabled: bool = True,
+    in_file: bool = False,
 ) -> AsyncIterator[RunningProxy]:
     """A proxy with *sites*, built before; *secret* empty = management is off."""
     configs = "".join(
@@ -100,7 +106,7 @@ plugins:
 {configs or "    nobody: {enabled: false}"}
 {extra}
 """
-    async with running_proxy(extra=configuration) as proxy:
+    async with running_proxy(extra=configuration, in_file=in_file) as proxy:
         yield proxy
 
 

@@ -127,7 +127,7 @@ async def test_unknown_endpoints_and_methods_are_404(tmp_path: Path) -> None:
                 ("PUT", LIST),
                 ("GET", "/v0/management/plugins//rearm"),
                 ("POST", "/v0/management/plugins//rearm"),
-                ("GET", "/v0/management/plugins/a/config"),
+                ("GET", "/v0/management/plugins/a/settings"),
                 ("GET", "/v0/management/codex-auth-url"),
             ):
                 reply = await client.request(method, path)

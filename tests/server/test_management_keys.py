@@ -340,3 +340,11 @@ async def test_keys_longer_than_bcrypt_looks_are_compared_by_their_beginning() -
     long = "k" * 100
     hashed = bcrypt.hashpw(long.encode()[:72], bcrypt.gensalt(4)).decode()
     assert await ManagementKeys().refusal(config(hashed), head(long)) is None
+
+
+def test_where_a_key_is_from() -> None:
+    """Audit lines say which of the two it was, never the key itself."""
+    keys = ManagementKeys("key-of-the-environment")
+    assert keys.origin(head("key-of-the-environment")) == "environment"
+    assert keys.origin(head(x_management_key="another")) == "configuration"
+    assert ManagementKeys().origin(head("any")) == "configuration"

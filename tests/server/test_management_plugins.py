@@ -210,6 +210,9 @@ async def test_the_list_is_the_contracts_and_tells_more(folder: Path) -> None:
                 "isolation": "process",
                 "pid": pid,
                 "priority": 5,
+                "on_error": "skip",
+                "config-path": "plugins.configs.acme",
+                "version": "",
                 "schema_version": 3,
                 "capabilities": ["management_api"],
             }

@@ -169,7 +169,7 @@ class Connections(set[Connection]):
         super().add(connection)
         self._lot.unpark_all()
 
-    def discard(self, connection: Connection) -> None:
+    def discard(self, connection: object) -> None:
         """See `set`."""
         super().discard(connection)
         self._lot.unpark_all()

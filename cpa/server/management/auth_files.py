@@ -35,14 +35,14 @@ async def list_files(call: ManagementCall) -> Answer:
 
 
 async def models(call: ManagementCall) -> Answer:
-    """``GET /auth-files/models?name=``: what the credentials of a file, or of one id, serve."""
+    """``GET /auth-files/models?name=``: what the credentials of a file serve, or the one of an id (also a key's)."""
     name = call.query("name")
     if not name:
         return error_answer(400, "name is required")
     found = {
         card.id: card
         for credential in call.runtime.credentials
-        if credential.source == FROM_FILE and name in (credential.id, credential.path.rpartition("/")[2])
+        if name == credential.id or (credential.source == FROM_FILE and name == credential.path.rpartition("/")[2])
         for card in call.runtime.models.models_of(credential)
     }
     listed: list[JsonValue] = [

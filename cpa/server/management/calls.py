@@ -5,25 +5,41 @@ from typing import Final, TypeAlias
 
 import attrs
 
+from cpa.config.editing import Author, ConfigEditor
 from cpa.errors import RawHeaders
 from cpa.formats.json import encode
 from cpa.host.plugins import PluginHost
+from cpa.observability.live import Live
+from cpa.observability.sink import LogSink
 from cpa.pipeline.rules import query_map
 from cpa.server.routes import ClientHead
 from cpa.server.state import Runtime
+from cpa.upstream.outbound import OutboundCalls
 from cpa.usage.service import UsageServices
 
 JSON_TYPE: Final = (b"content-type", b"application/json")
 TEXT_TYPE: Final = (b"content-type", b"text/plain; charset=utf-8")
 
 
+Write: TypeAlias = Callable[[bytes], Awaitable[None]]
+"""Sends a piece of an answer; waits while the client does not read."""
+Feed: TypeAlias = Callable[[Write], Awaitable[None]]
+"""Writes an answer piece by piece; where it returns the answer ends. Cancelled when the client leaves, and when the
+server drains: then the answer ends in order."""
+
+
 @attrs.frozen(kw_only=True)
 class Answer:
-    """A whole answer. *headers* have lower-case names, without framing (``content-length`` and its kind)."""
+    """An answer. *headers* have lower-case names, without framing (``content-length`` and its kind).
+
+    Attributes:
+      body: all of it, unless *feed* writes it.
+    """
 
     status: int = 200
     headers: RawHeaders = ()
     body: bytes = attrs.field(default=b"", repr=False)
+    feed: Feed | None = attrs.field(default=None, repr=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -34,12 +50,21 @@ class ManagementCall:
       params: what stands at the ``{name}`` parts of the route's pattern.
       body: content codings undone; empty where the route wants none.
       server_port: of the socket that the client came to.
+      editor: of the configuration file; None where there is none (the demo, embedders).
+      author: who asks, for edits and their audit line.
+      log_sink: where the application log goes; None where somebody else cares for it.
+      outbound: for calls to providers.
     """
 
     head: ClientHead
     runtime: Runtime
     plugins: PluginHost | None
+    editor: ConfigEditor | None = None
+    author: Author = attrs.field(factory=Author)
+    log_sink: LogSink | None = None
+    outbound: OutboundCalls | None = None
     usage: UsageServices = attrs.field(factory=UsageServices)
+    live: Live = attrs.field(factory=Live)
     params: Mapping[str, str] = attrs.field(factory=dict)
     body: bytes = attrs.field(default=b"", repr=False)
     server_port: int = 0

@@ -22,6 +22,7 @@ import bcrypt
 import trio
 
 from cpa.config.schema import RemoteManagementConfig
+from cpa.config.sealing import HASH_PREFIXES, MAX_BCRYPT_BYTES
 from cpa.observability.log import get_logger
 from cpa.server.management.guard import is_loopback
 from cpa.server.routes import ClientHead
@@ -36,11 +37,8 @@ MAX_ADDRESSES: Final = 4096
 """Whoever has more addresses than this gets to try again; the table must end somewhere."""
 MAX_WAITING: Final = 16
 """Keys that may wait for their comparison with a hash: less than a second's work."""
-HASH_PREFIXES: Final = ("$2a$", "$2b$", "$2y$")
 MAX_HASH_COST: Final = 16
 """Four seconds on a thread that nothing can stop. Usual are 10 to 12."""
-MAX_BCRYPT_BYTES: Final = 72
-"""What the algorithm looks at."""
 LOOPBACK_BUCKET: Final = "loopback"
 _HASH = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}")
 
@@ -130,6 +128,10 @@ class ManagementKeys:
         """There is a key; without one there is no management."""
         return bool(config.secret_key or self._password)
 
+    def reachable(self, config: RemoteManagementConfig, head: ClientHead) -> bool:
+        """The sender of *head* is on this machine, or machines elsewhere may manage too."""
+        return config.allow_remote or bool(self._password) or is_loopback(head.peer)
+
     async def refusal(self, config: RemoteManagementConfig, head: ClientHead) -> Refusal | None:
         """Why the sender of *head* may not manage, or None when it may.
 
@@ -139,7 +141,7 @@ class ManagementKeys:
         address = bucket(head.peer)
         if self.bans.remaining_s(address):
             return self._ban(address)
-        if not (config.allow_remote or self._password or is_loopback(head.peer)):
+        if not self.reachable(config, head):
             return Refusal(status=403, text="remote management disabled")
         if not self.enabled(config):
             return Refusal(status=403, text="remote management key not set")
@@ -155,6 +157,12 @@ class ManagementKeys:
             return None
         self.bans.failed(address)
         return Refusal(status=401, text="invalid management key" if keys else "missing management key")
+
+    def origin(self, head: ClientHead) -> str:
+        """Where the key that let *head* in comes from: ``environment`` or ``configuration``."""
+        given = (self._digest(key) for key in given_keys(head))
+        ours = any(hmac.compare_digest(digest, self._password) for digest in given)
+        return "environment" if ours else "configuration"
 
     def _ban(self, address: str) -> Refusal:
         seconds = -int(-self.bans.remaining_s(address) // 1)

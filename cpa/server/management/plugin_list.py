@@ -1,5 +1,6 @@
 """The operator's list of plugins (plugin-abi 7.2), and what else concerns plugins as a whole."""
 
+import re
 from typing import Any, Final
 
 import attrs
@@ -9,7 +10,15 @@ from cpa.server.management.calls import Answer, ManagementCall, coded_error, jso
 from cpa.server.management.escaping import escaped_values
 from cpa.types import JsonObject, JsonValue
 
+BAD_ID: Final = coded_error(400, "invalid_plugin_id", "an id is letters, digits, dots, underscores and hyphens")
 NO_HOST: Final = coded_error(503, "plugins_unavailable", "the plugin host is not running yet")
+
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def is_id(text: str) -> bool:
+    """Whether *text* may be a plugin's id (plugin-abi 1.3)."""
+    return _ID.fullmatch(text) is not None
 
 
 async def list_plugins(call: ManagementCall) -> Answer:
@@ -25,6 +34,8 @@ async def list_plugins(call: ManagementCall) -> Answer:
 async def rearm(call: ManagementCall) -> Answer:
     """``POST /plugins/{id}/rearm``: start a fused, failed or waiting plugin now; the list says what became of it."""
     plugin_id = call.params["id"]
+    if not is_id(plugin_id):
+        return BAD_ID
     if call.plugins is None or not call.plugins.management.rearm(plugin_id):
         return coded_error(404, "plugin_not_found", "there is no such plugin")
     return json_answer({"status": "ok"}, status=202)
@@ -64,6 +75,9 @@ def _entry(overview: PluginOverview) -> JsonObject:
         "isolation": status.isolation.value,
         "pid": status.pid,
         "priority": status.priority,
+        "on_error": overview.on_error.value,
+        "config-path": f"plugins.configs.{status.id}" if overview.configured else None,
+        "version": status.version,
         "schema_version": status.schema_version,
         "capabilities": list(sorted(live.capabilities.declared()) if live is not None else ()),
     }

@@ -10,13 +10,14 @@ from typing import Final, TypeVar
 import attrs
 import trio
 
+from cpa.config.editing import Author
 from cpa.config.schema import Config
 from cpa.errors import CpaError, RawHeaders
 from cpa.host.management import MANAGEMENT, RESOURCES, Endpoint
 from cpa.observability.log import get_logger
 from cpa.server.body import ClientGone, Receive, declared_length, linger, read_body
-from cpa.server.management import logins
-from cpa.server.management.calls import Answer, ManagementCall, coded_error, error_answer, text_answer
+from cpa.server.management import logins, panel, panel_files
+from cpa.server.management.calls import Answer, Feed, ManagementCall, coded_error, error_answer, text_answer
 from cpa.server.management.guard import foreign_host, foreign_site
 from cpa.server.management.pages import serve_resource
 from cpa.server.management.plugin_routes import serve_route
@@ -50,7 +51,8 @@ FOREIGN_HOST: Final = text_answer(
 
 
 _BELOW: Final = f"{MANAGEMENT}/"
-_SERVED: Final = (_BELOW, f"{RESOURCES}/")
+_SERVED: Final = (_BELOW, f"{RESOURCES}/", panel_files.BELOW)
+_SERVED_EXACTLY: Final = frozenset({MANAGEMENT, panel_files.PAGE})
 
 
 def is_management(path: str) -> bool:
@@ -60,7 +62,7 @@ def is_management(path: str) -> bool:
 
 def is_served(path: str) -> bool:
     """Whether `ManagementSite` serves *path*, which then is closed to pages of other sites. Asked for every request."""
-    return path.startswith(_SERVED) or path == MANAGEMENT
+    return path.startswith(_SERVED) or path in _SERVED_EXACTLY
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -105,11 +107,20 @@ class ManagementSite:
     async def _answer(self) -> Answer | None:
         """The answer; None when the client has left. Raises: CpaError, ClientGone."""
         head, config = self.head, self.runtime.config
-        if not is_management(head.path):
+        if not is_management(head.path) and not panel.is_panel(head.path):
             return await self._resource(config)
         if not self.state.keys.enabled(config.remote_management):
             return NOT_FOUND
+        if panel.is_panel(head.path):
+            return await self._panel(config)
         return await self._management(config)
+
+    async def _panel(self, config: Config) -> Answer | None:
+        if foreign_host(self.head, own_name=config.host):
+            return FOREIGN_HOST
+        if not self.state.keys.reachable(config.remote_management, self.head):
+            return panel.REMOTE_REFUSED
+        return await panel.serve_panel(self.state.panel, self.head)
 
     async def _resource(self, config: Config) -> Answer | None:
         plugins = self.state.plugins
@@ -125,7 +136,10 @@ class ManagementSite:
     async def _management(self, config: Config) -> Answer | None:
         found = find_native(self.head.method, self.head.path)
         refused = await self._refused(config, public=found is not None and found[0].public)
-        answer = refused or await self._dispatch(found)
+        try:
+            answer = refused or await self._dispatch(found)
+        except CpaError as exc:  # of reading the body, or of a handler that refuses
+            answer = error_answer(exc.http_status, exc.message)
         return None if answer is None else self._marked(answer)
 
     async def _refused(self, config: Config, *, public: bool) -> Answer | None:
@@ -151,7 +165,12 @@ class ManagementSite:
             runtime=self.runtime,
             plugins=self.state.plugins,
             usage=self.state.usage,
+            live=self.state.live,
             server_port=self.server_port,
+            editor=self.state.editor,
+            author=self._author(),
+            log_sink=self.state.log_sink,
+            outbound=self.state.outbound,
         )
         if found is not None:
             route, params = found
@@ -166,6 +185,11 @@ class ManagementSite:
         if endpoint is None or call.plugins is None:
             return coded_error(404, "not_found", "there is no such endpoint")
         return await self._plugin(endpoint)
+
+    def _author(self) -> Author:
+        """Whose request it is, without anything of its query: keys may stand there."""
+        origin = self.state.keys.origin(self.head)
+        return Author(client=self.head.peer, known_by=origin, endpoint=f"{self.head.method} {self.head.path}")
 
     def _plugin_route(self) -> Endpoint | None:
         plugins = self.state.plugins
@@ -192,8 +216,12 @@ class ManagementSite:
         return body
 
     async def _while_wanted(self, work: Callable[[], Awaitable[T]]) -> T | None:
-        """The result of *work*, or None when the client left before; what runs for it is cancelled then."""
+        """The result of *work*, or None when the client left before; what runs for it is cancelled then.
+
+        Raises: CpaError, as *work* does, not in a group.
+        """
         results: list[T] = []
+        refused: CpaError | None = None
         async with trio.open_nursery() as nursery:
 
             async def watch() -> None:
@@ -202,8 +230,13 @@ class ManagementSite:
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(watch)
-            results.append(await work())
+            try:
+                results.append(await work())
+            except CpaError as exc:
+                refused = exc
             nursery.cancel_scope.cancel()
+        if refused is not None:
+            raise refused
         return results[0] if results else None
 
     def _marked(self, answer: Answer) -> Answer:
@@ -216,6 +249,9 @@ class ManagementSite:
 
     async def _send(self, answer: Answer) -> None:
         """Send it; a client that still sends its request gets to see it."""
+        if answer.feed is not None:
+            await self._stream(answer, answer.feed)
+            return
         body = b"" if self.head.method == "HEAD" else answer.body
         if answer.status in WITHOUT_LENGTH:
             await self.responder.start(answer.status, answer.headers)
@@ -231,6 +267,38 @@ class ManagementSite:
             await self.responder.end()
         else:
             self.abort()
+
+    async def _stream(self, answer: Answer, feed: Feed) -> None:
+        """Send what *feed* writes, until it returns, the client leaves or the server drains."""
+        gone = writing = False
+
+        async def until_left() -> None:
+            nonlocal gone
+            while (await self.receive())["type"] != "http.disconnect":
+                pass
+            gone = True
+            nursery.cancel_scope.cancel()
+
+        async def until_drained() -> None:
+            await self.state.draining.wait()
+            nursery.cancel_scope.cancel()
+
+        async def write(data: bytes) -> None:
+            nonlocal writing
+            writing = True
+            await self.responder.write(data)
+            writing = False
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(until_left)
+            nursery.start_soon(until_drained)
+            await self.responder.start(answer.status, answer.headers)
+            await feed(write)
+            nursery.cancel_scope.cancel()
+        if writing:  # part of a piece may be out: nothing can follow it any more
+            self.abort()
+        elif not gone:
+            await self.responder.end()
 
     def _has_body(self) -> bool:
         return bool(declared_length(self.head.headers)) or bool(self.head.header(b"transfer-encoding"))

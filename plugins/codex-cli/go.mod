@@ -1,0 +1,3 @@
+module cpa-codex-cli
+
+go 1.21
