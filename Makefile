@@ -4,9 +4,10 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 AGENTS ?= .agents
+PEERS  ?= .peers
 PANEL  := cpa/server/panel
 
-.PHONY: help run examples plugins panel panel-if-possible test test-agents bench lint format lock clean
+.PHONY: help run examples plugins panel panel-if-possible test test-agents bench bench-peers lint format lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +37,9 @@ test-agents: $(AGENTS)/.installed $(VENV)/.dev ## install published coding agent
 bench: $(VENV)/.dev ## ratios against baselines of the same run, into bench/results.json
 	$(BIN)/python -m tests.bench $(ARGS)
 
+bench-peers: $(PEERS)/.installed $(VENV)/.dev ## the same beside LiteLLM's proxy, which is installed in an environment of its own
+	$(BIN)/python -m tests.bench.peers --environment $(PEERS) $(ARGS)
+
 lint: $(VENV)/.dev ## ruff and mypy, as continuous integration runs them
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -45,15 +49,16 @@ format: $(VENV)/.dev ## rewrite the sources in the one format
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-lock: $(VENV)/.dev ## renew both lock files (needs a package index)
+lock: $(VENV)/.dev ## renew the lock files of Python packages (needs a package index)
 	$(BIN)/python -m pip install --quiet pip-tools
 	$(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --extra build --output-file requirements.lock pyproject.toml
 	$(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --extra dev --output-file requirements-dev.lock pyproject.toml
+	$(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file tests/bench/peers.lock tests/bench/peers.in
 
 clean: ## remove what the targets above made
 	@$(MAKE) --no-print-directory -C examples/plugin clean
 	@$(MAKE) --no-print-directory -C plugins clean
-	rm -rf $(VENV) $(AGENTS) $(PANEL) panel/node_modules build *.egg-info cpa/abi/_native*.so cpa/abi/cpa-plugin-worker
+	rm -rf $(VENV) $(AGENTS) $(PEERS) $(PANEL) panel/node_modules build *.egg-info cpa/abi/_native*.so cpa/abi/cpa-plugin-worker
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "CPA needs Python 3.11 or newer; found " + sys.version.split()[0])'
@@ -71,6 +76,11 @@ $(VENV)/.dev: $(BIN)/python requirements-dev.lock pyproject.toml $(NATIVE)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@ $(VENV)/.run
+
+$(PEERS)/.installed: tests/bench/peers.lock
+	@$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/bench/peers.lock
+	@touch $@
 
 # Agents are not Python: npm installs exactly what the lock file says, checked by its digests, and nothing else.
 AGENTS_LOCK := tests/agents/package.json tests/agents/package-lock.json tests/agents/.npmrc

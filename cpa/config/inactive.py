@@ -16,7 +16,6 @@ from typing import Final
 EXAMPLE_MARK: Final = "no effect yet"
 """What the comment of such a key says in the example file."""
 
-_MANAGEMENT: Final = "the management API"
 _TRANSLATION: Final = "translation"
 
 _KEY_LISTS = ("gemini-api-key", "claude-api-key", "codex-api-key", "xai-api-key", "vertex-api-key")
@@ -24,7 +23,6 @@ _PROVIDER_LISTS = (*_KEY_LISTS, "openai-compatibility")
 
 INACTIVE: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "remote-management.disable-control-panel": _MANAGEMENT,
         "interactions-api-key": _TRANSLATION,
         "claude-api-key[].rebuild-mid-system-message": _TRANSLATION,
         "openai-compatibility[].support-prompt-cache-key": _TRANSLATION,

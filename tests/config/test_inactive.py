@@ -92,7 +92,6 @@ payload:
 state: {backend: redis, url: "redis://h"}
 """
     assert keys_set(text) == [
-        (6, "remote-management.disable-control-panel"),
         (9, "claude-api-key[0].rebuild-mid-system-message"),
         (18, "openai-compatibility[0].support-prompt-cache-key"),
         (21, "interactions-api-key"),

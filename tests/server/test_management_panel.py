@@ -118,8 +118,9 @@ async def test_not_built_then_built_then_built_anew(built: Path, tmp_path_factor
 
 async def test_only_where_there_is_management(built: Path) -> None:
     """Without a key there is no panel; foreign names are refused as those of the API."""
-    async with served(built, extra="") as (_, client):
-        assert [(await client.get(path)).status_code for path in (PAGE, SCRIPT)] == [404, 404]
+    for without in ("", SECRET.replace("{", "{disable-control-panel: true, ")):
+        async with served(built, extra=without) as (_, client):
+            assert [(await client.get(path)).status_code for path in (PAGE, SCRIPT)] == [404, 404]
     async with served(built) as (_, client):
         for path in (PAGE, SCRIPT):
             refused = await client.get(path, headers={"host": "rebound.example"})

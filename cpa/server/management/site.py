@@ -116,6 +116,8 @@ class ManagementSite:
         return await self._management(config)
 
     async def _panel(self, config: Config) -> Answer | None:
+        if config.remote_management.disable_control_panel:
+            return NOT_FOUND
         if foreign_host(self.head, own_name=config.host):
             return FOREIGN_HOST
         if not self.state.keys.reachable(config.remote_management, self.head):
