@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from hashlib import sha256
 
 import attrs
 
@@ -248,6 +249,7 @@ def _context(request: ModelRequest, candidate: Candidate, provider: Format, serv
         settings=services.settings,
         signatures=services.signatures(request.principal),
         responses=services.responses(request.principal),
+        tenant=sha256(request.principal.encode("utf-8", "replace")).digest(),
     )
 
 

@@ -82,11 +82,13 @@ class Names:
     Attributes:
       wire: (namespace, client name) to the name that the provider sees; ``client`` is the inverse.
       custom: wire names of tools that take free text and were wrapped, so that calls of them are unwrapped.
+      unchanged: both sides spell all of them alike.
     """
 
     wire: dict[tuple[str, str], str] = attrs.field(factory=dict)
     client: dict[str, tuple[str, str]] = attrs.field(factory=dict)
     custom: set[str] = attrs.field(factory=set)
+    unchanged: bool = False
 
     def to_wire(self, name: str, namespace: str = "") -> str:
         """The provider's name of a tool; unknown ones pass."""
@@ -111,6 +113,7 @@ class Context:
       folds: the client wants a whole answer, for which the provider had better be asked for a stream.
       whole: it must not be, because a plugin translates the answer and wants it as the provider would have sent it.
       losses: what could not be carried over, in order.
+      tenant: whose request it is, a digest: what is kept of one request is found by others of the same tenant only.
     """
 
     client: Format
@@ -131,6 +134,7 @@ class Context:
     folds: bool = False
     whole: bool = False
     client_body: bytes = attrs.field(default=b"", repr=False)
+    tenant: bytes = attrs.field(default=b"", repr=False)
     new_id: Callable[[], str] = random_id
     now_unix: Callable[[], float] = time
 

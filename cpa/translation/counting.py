@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from cpa.errors import MalformedRequest, UpstreamProtocolError
-from cpa.formats.estimate import count_chars, estimate_chars
+from cpa.formats.estimate import estimate_chars
 from cpa.formats.json import decode_members, encode
 from cpa.formats.names import Format
 from cpa.translation.ir import (
@@ -25,12 +25,17 @@ from cpa.translation.ir import (
     ServerCall,
     ServerResult,
     Text,
+    Written,
 )
+from cpa.translation.tool_cache import Toolset
 
 TOKENS_PER_MESSAGE: Final = 4
-SAMPLE_BYTES: Final = 1024
+SAMPLE_BYTES: Final = 512
 MAX_SAMPLES: Final = 24
 MEDIA_TOKENS: Final = {MediaKind.IMAGE: 1500, MediaKind.FILE: 3000, MediaKind.AUDIO: 500, MediaKind.VIDEO: 3000}
+
+_WIDE_BYTES: Final = bytes(range(0x80, 0x100))
+_NO_LEAD_BYTES: Final = bytes(range(0xC0))
 
 COUNTED_BY_PROVIDER: Final = frozenset({Format.CLAUDE, Format.GEMINI})
 """Protocols with a counting endpoint that a foreign request can be translated for."""
@@ -40,54 +45,101 @@ _NOT_COUNTED: Final = frozenset({"max_tokens", "stream", "metadata", "stop_seque
 
 def estimate(request: IRRequest) -> int:
     """How many tokens *request* is, roughly; the same for the same request."""
-    texts = [block.text for block in request.system]
-    literals: list[msgspec.Raw] = []
-    plain = extra = 0
+    found = _Collected()
+    for block in request.system:
+        found.take(block.written or block.text)
     for turn in request.turns:
-        extra += TOKENS_PER_MESSAGE
         for part in turn.parts:
-            if type(part) is Result:
-                plain += len(part.json)
-            for inner in part.parts if type(part) is Result else (part,):
-                if type(inner) is Text and inner.literal:
-                    literals.append(inner.literal)
-                elif type(inner) is Call:
-                    plain += len(inner.name) + len(inner.args)
-                else:
-                    extra += _media_tokens(inner)
-                    texts.extend(_texts(inner))
-    for tool in request.tools:
-        texts += (tool.name, tool.description)
-        plain += len(tool.schema or tool.grammar or tool.config)
-    counts = [count_chars("\n".join(texts)), _of_literals(literals)]
-    plain += sum(ascii_chars for ascii_chars, _ in counts)
-    return estimate_chars(plain, sum(wide for _, wide in counts)) + extra + TOKENS_PER_MESSAGE
+            found.look(part)
+    counts = (
+        _of_tools(request),
+        _count("\n".join(found.texts).encode("utf-8", "replace")),
+        _of_literals(found.literals),
+        (found.plain, 0),
+    )
+    extra = found.extra + TOKENS_PER_MESSAGE * (len(request.turns) + 1)
+    return estimate_chars(sum(plain for plain, _ in counts), sum(wide for _, wide in counts)) + extra
+
+
+def _of_tools(request: IRRequest) -> tuple[int, int]:
+    """(ASCII characters, others) in the tools of *request*, counted once for all requests that send the same."""
+    known = request.toolset
+    if isinstance(known, Toolset) and known.chars is not None:
+        return known.chars
+    texts = [text for tool in request.tools for text in (tool.name, tool.description)]
+    plain, wide = _count("\n".join(texts).encode("utf-8", "replace"))
+    plain += sum(len(tool.schema or tool.grammar or tool.config) for tool in request.tools)
+    if isinstance(known, Toolset):
+        known.chars = plain, wide
+    return plain, wide
+
+
+class _Collected:
+    """What there is to be counted.
+
+    Attributes:
+      texts: to be counted exactly. *literals*: long ones, see `_of_literals`.
+      plain: ASCII characters of which no more is to be known. *extra*: tokens.
+    """
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.literals: list[msgspec.Raw] = []
+        self.plain = 0
+        self.extra = 0
+
+    def take(self, written: Written) -> None:
+        """A text as it came."""
+        if type(written) is msgspec.Raw:
+            self.literals.append(written)
+        else:
+            self.texts.append(written)
+
+    def look(self, part: Part) -> None:
+        """A part of a turn, or of a result."""
+        if type(part) is Text:
+            self.take(part.written or part.text)
+        elif type(part) is Call:
+            written = part.written
+            self.plain += len(part.name) + len(written if type(written) is msgspec.Raw else part.args)
+        elif type(part) is Result:
+            self.plain += len(part.json)
+            for inner in part.parts:
+                self.look(inner)
+        else:
+            self.extra += _media_tokens(part)
+            self.texts += _texts(part)
+
+
+def _count(data: bytes) -> tuple[int, int]:
+    """(ASCII characters, others) in the UTF-8 of a text; a cut one at its end counts."""
+    if data.isascii():
+        return len(data), 0
+    return len(data.translate(None, _WIDE_BYTES)), len(data.translate(None, _NO_LEAD_BYTES))
 
 
 def _of_literals(literals: list[msgspec.Raw]) -> tuple[int, int]:
-    """ASCII characters and others in long texts, of which some are looked at, and stand for all: to decode a session's
-    files and logs for an estimate costs more than the translation."""
-    sizes = [len(literal) - 2 for literal in literals]
-    ascii_chars = wide = seen = 0
-    for place in range(0, len(literals), max(1, len(literals) // MAX_SAMPLES)):
-        sample = bytes(memoryview(literals[place])[1 : 1 + min(sizes[place], SAMPLE_BYTES)])
-        counted = count_chars(sample.decode("utf-8", "ignore"))
-        ascii_chars += counted[0] - sample.count(b"\\")  # an escape is two bytes for one character, nearly always
-        wide += counted[1]
-        seen += len(sample)
-    size = sum(sizes)
-    return (ascii_chars * size // seen, wide * size // seen) if seen else (0, 0)
+    """The same of long texts, of which some are looked at, and stand for all: to decode a session's files and logs for
+    an estimate costs more than the translation."""
+    if not literals:
+        return 0, 0
+    size = sum(map(len, literals)) - 2 * len(literals)
+    chosen = literals[:: max(1, len(literals) // MAX_SAMPLES)]
+    sample = b"".join([memoryview(literal)[1 : min(len(literal) - 1, SAMPLE_BYTES)] for literal in chosen])
+    ascii_chars, wide = _count(sample)
+    ascii_chars -= sample.count(b"\\")  # an escape is two bytes for one character, nearly always
+    return ascii_chars * size // len(sample), wide * size // len(sample)
 
 
 def _texts(part: Part) -> list[str]:
     match part:
-        case Text() | Refusal() | Media():
+        case Refusal() | Media():
             return [part.text]
         case Reasoning():
             return part.texts
         case ServerCall() | ServerResult() | Native():
             return [part.raw.decode("utf-8", "replace")]
-        case Call() | Result() | Compaction():
+        case Text() | Call() | Result() | Compaction():
             return []
 
 

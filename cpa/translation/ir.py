@@ -8,20 +8,34 @@ Structs are mutable: the passes of `tools.py` edit the request that a parser mad
 members are those of the specification; tests rely on them.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from cpa.translation.undecoded import Comparable, read_on_demand
+
 Raw: TypeAlias = bytes
 """JSON text, undecoded: an object, list, string, number or literal; b"" = absent."""
 NO_RAW: Final = b""
-NO_LITERAL: Final = msgspec.Raw(b"")
+Written: TypeAlias = Any
+"""What can be written as it is: a `msgspec.Raw` that views the request's body, or a string; None = there is nothing of
+the kind. `Any`, because `JsonValue` has no word for the former."""
 _decode_text: Final = msgspec.json.Decoder(str).decode
 
 
 class Struct(msgspec.Struct, gc=False):
     """Base of all values here: cheap and mutable."""
+
+
+def _text_of(written: Written) -> str:
+    text: str = written if type(written) is str else _decode_text(written)
+    return text
+
+
+def _bytes_of(written: Written) -> bytes:
+    return written.encode() if type(written) is str else bytes(written)
 
 
 # --- request ---------------------------------------------------------------------------------------------------------
@@ -70,13 +84,21 @@ class Authority(StrEnum):
     DEVELOPER = "developer"
 
 
-class SysBlock(Struct):
-    """One block of leading system text. *cache*: its ``cache_control``. *instructions*: Responses' own member."""
+class SysBlock(Comparable):
+    """One block of leading system text. *cache*: its ``cache_control``. *instructions*: Responses' own member.
+
+    *written* and *prose* as of `Text`.
+    """
 
     text: str
     authority: Authority = Authority.SYSTEM
     cache: Raw = NO_RAW
     instructions: bool = False
+    written: Written = None
+    prose: bool = False
+
+
+read_on_demand(SysBlock, "text", _text_of)
 
 
 class Annotation(Struct):
@@ -97,48 +119,27 @@ class Annotation(Struct):
     raw: Raw = NO_RAW
 
 
-class Text(Struct, eq=False):
-    """Visible text. *phase*: of the Responses message that it stood in.
+class Text(Comparable):
+    """Visible text.
 
-    A long text that a client sent usually goes on as it is: `literals.read_text` keeps the JSON string that it came as
-    in *literal*, and *text* is decoded when somebody asks for it, not before. What writes a text therefore writes
-    ``literal or text``, and what wants to know whether there is any asks for the same. Neither is ever assigned to:
-    another text is another part.
+    Attributes:
+      phase: of the Responses message that it stood in.
+      written: the text as it came, a long one undecoded (`literals.read_text`); *text* is then decoded when somebody
+        asks for it, not before. What writes a text therefore writes ``written or text``, and what wants to know whether
+        there is any asks for the same. Neither is ever assigned to: another text is another part.
+      prose: behind white space it begins with a visible ASCII character that is no bracket. False = not known.
     """
 
     text: str
-    annotations: list[Annotation] = []
-    sigs: list[Sig] = []
+    annotations: Sequence[Annotation] = ()
+    sigs: Sequence[Sig] = ()
     cache: Raw = NO_RAW
     phase: str = ""
-    literal: Any = NO_LITERAL
-    """A `msgspec.Raw`, a view of the request's body; empty = none. `Any`, because `JsonValue` has no word for it."""
-
-    def __eq__(self, other: object) -> bool:
-        if type(other) is not Text:
-            return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in _TEXT_FIELDS)
-
-    def __repr__(self) -> str:
-        return f"Text({', '.join(f'{name}={getattr(self, name)!r}' for name in _TEXT_FIELDS)})"
+    written: Written = None
+    prose: bool = False
 
 
-_TEXT_FIELDS: Final = tuple(name for name in Text.__struct_fields__ if name != "literal")
-_text_slot: Any = vars(Text)["text"]
-
-
-def _text_of(part: Text) -> str:
-    """*part*'s text, decoded and kept if it is only there as a literal."""
-    try:
-        text: str = _text_slot.__get__(part)
-    except AttributeError:
-        text = _decode_text(part.literal)
-        _text_slot.__set__(part, text)
-    return text
-
-
-# Not `__getattr__`, which would make every other attribute of every text slower as well.
-Text.text = property(_text_of, _text_slot.__set__, _text_slot.__delete__)  # type: ignore[assignment]
+read_on_demand(Text, "text", _text_of)
 
 
 class MediaKind(StrEnum):
@@ -184,7 +185,7 @@ class Shape(StrEnum):
     TEXT = "text"
 
 
-class Call(Struct):
+class Call(Comparable):
     """A tool call in the history.
 
     Attributes:
@@ -193,6 +194,7 @@ class Call(Struct):
       name: in the client's spelling; *namespace*: of a Responses tool.
       args: JSON text of an object (`Shape.JSON` from Claude and Gemini), or the argument string as it came.
       args_text: *args* is a string that somebody else wrote and need not be JSON (Chat, Responses, custom tools).
+      written: the arguments as they came: the string, or the undecoded object. None = only *args* has them.
     """
 
     call_id: str
@@ -202,9 +204,13 @@ class Call(Struct):
     shape: Shape = Shape.JSON
     namespace: str = ""
     item_id: str = ""
-    sigs: list[Sig] = []
+    sigs: Sequence[Sig] = ()
     status: str = ""
     cache: Raw = NO_RAW
+    written: Written = None
+
+
+read_on_demand(Call, "args", _bytes_of)
 
 
 class Result(Struct):
@@ -302,13 +308,14 @@ class Role(StrEnum):
     SYSTEM = "system"
 
 
-class Turn(Struct):
+class Turn(Comparable):
     """One turn; an assistant's holds reasoning, text and calls in their true order.
 
     Attributes:
       name: of a Chat message. *phase*: of a Responses message.
       authority: of a system turn.
       ordered: the order of text and calls means something (all protocols but Chat).
+      plain: nothing but what every target takes as it is (`history.survey`). False = not known.
     """
 
     role: Role
@@ -317,6 +324,7 @@ class Turn(Struct):
     phase: str = ""
     authority: Authority = Authority.SYSTEM
     ordered: bool = True
+    plain: bool = False
 
 
 class ToolKind(StrEnum):
@@ -478,7 +486,7 @@ class StateSpec(Struct):
     max_tool_calls: int | None = None
 
 
-class IRRequest(Struct):
+class IRRequest(Comparable):
     """A request, whoever made it.
 
     Attributes:
@@ -488,15 +496,16 @@ class IRRequest(Struct):
       include_usage: the client wants usage in its stream; None = did not say.
       legacy_functions: a Chat client that knows ``functions`` only.
       extras: unknown top-level members, by the client's format.
+      toolset: a `tool_cache.Toolset`, what is known of *tools* since they were sent before; None = nothing.
     """
 
     client_format: str
     client_model: str
     model: str
     stream: bool
-    system: list[SysBlock] = []
-    turns: list[Turn] = []
-    tools: list[Tool] = []
+    system: list[SysBlock] = msgspec.field(default_factory=list)
+    turns: list[Turn] = msgspec.field(default_factory=list)
+    tools: list[Tool] = msgspec.field(default_factory=list)
     tool_choice: ToolChoice | None = None
     parallel: bool | None = None
     sampling: Sampling = msgspec.field(default_factory=Sampling)
@@ -509,7 +518,8 @@ class IRRequest(Struct):
     cache_hint: Raw = NO_RAW
     include_usage: bool | None = None
     legacy_functions: bool = False
-    extras: dict[str, dict[str, Raw]] = {}
+    extras: dict[str, dict[str, Raw]] = msgspec.field(default_factory=dict)
+    toolset: object = None
 
 
 # --- response events -------------------------------------------------------------------------------------------------

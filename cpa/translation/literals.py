@@ -15,17 +15,24 @@ from typing import Final
 
 import msgspec
 
-from cpa.translation.ir import Text
+from cpa.translation.ir import NO_RAW, Authority, Call, SysBlock, Text
+from cpa.translation.undecoded import UNREAD
 
 LONG_BYTES: Final = 128
 """Shorter strings are decoded at once: that costs no more than remembering where they are."""
-_CHUNK_BYTES: Final = 8192
+_CHUNK_BYTES: Final = 16384
 """Checked at a time, so that what is decoded for it stays in the processor's cache and takes no memory to speak of."""
 
 _first = Struct("c").unpack_from
+_head = Struct("2s").unpack_from
 _decode = msgspec.json.Decoder(str).decode
+_PROSE: Final = frozenset(b'"%c' % code for code in range(0x21, 0x7F) if code not in b'"\\[')
+"""How a string begins whose first character is visible, ASCII, no escape and no bracket."""
+_is_prose = re.compile(rb'"(?:[ \t]|\\[nrt])*+[!#-Z\]-~]').match
 # The first character behind ordinary white space; ASCII only, and no escape: of anything else the caller decodes it.
 _VISIBLE = re.compile(rb'"(?:[ \t]|\\[nrt])*+[!#-\[\]-~]').match
+_NULL_BYTES: Final = 4
+_QUOTE: Final = ord('"')
 
 
 def is_utf8(data: bytes) -> bool:
@@ -58,21 +65,44 @@ def first_of(raw: msgspec.Raw) -> bytes:
 
 
 def read_text(raw: msgspec.Raw) -> Text | None:
-    """The text that the JSON string *raw* of a sound body is; None when it is no string.
+    """The text that the JSON string *raw* of a sound body is; None when it is no string, or is empty.
 
     A long one keeps a view of the body.
     """
-    if _first(raw)[0] != b'"':
-        return None
-    if len(raw) < LONG_BYTES:
-        return Text(text=_decode(raw))
-    part = Text(text="", literal=raw)
-    del part.text  # until somebody asks for it, see `Text`
-    return part
+    size = len(raw)
+    if size < LONG_BYTES:
+        if not size or (size == _NULL_BYTES and bytes(raw) == b"null"):  # to raise an error takes longer
+            return None
+        try:
+            text = _decode(raw)
+        except ValueError:
+            return None
+        return Text(text=text, written=text, prose="!" <= text < "[" or "\\" <= text < "\x7f")
+    head = _head(raw)[0]
+    if head in _PROSE or _is_prose(raw):
+        return Text(text=UNREAD, written=raw, prose=True)
+    return Text(text=UNREAD, written=raw) if head[0] == _QUOTE else None
 
 
-def is_blank(part: Text) -> bool:
+def system_block(part: Text, authority: Authority = Authority.SYSTEM) -> SysBlock:
+    """*part* as a block of system text."""
+    written = part.text if part.written is None else part.written
+    return SysBlock(text=UNREAD, authority=authority, cache=part.cache, written=written, prose=part.prose)
+
+
+def object_call(call_id: str, name: str, raw: msgspec.Raw) -> Call:
+    """A call of a protocol whose arguments are an object. *raw*: of a sound body, may be empty or of any kind."""
+    if len(raw) > 1 and _first(raw)[0] == b"{":
+        return Call(call_id, name, UNREAD, written=raw)
+    data = bytes(raw)
+    return Call(call_id, name, NO_RAW if data == b"null" else data)
+
+
+def is_blank(part: Text | SysBlock) -> bool:
     """Whether there is nothing in *part* but white space."""
-    if part.literal and _VISIBLE(part.literal):
+    if part.prose:
+        return False
+    written = part.written
+    if type(written) is msgspec.Raw and _VISIBLE(written):
         return False
     return not part.text or part.text.isspace()

@@ -1,6 +1,7 @@
 """What a provider's model takes, so that no emitter ever looks at a model's name (translation 2.0)."""
 
 from enum import StrEnum
+from functools import cache
 
 import attrs
 
@@ -78,6 +79,7 @@ class ModelProfile:
     json_with_functions: bool = False
 
 
+@cache
 def default_profile(provider: Format) -> ModelProfile:
     """What may be assumed of an unknown model of a provider that speaks *provider*."""
     match provider:

@@ -55,8 +55,17 @@ class _Cache:
                 self._entries.popitem(last=False)
         return found
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self._entries.clear()
+
 
 _cache = _Cache()
+
+
+def forget() -> None:
+    """Drop what was kept of schemas; for measurements of what the first request costs."""
+    _cache.clear()
 
 
 def clean_gemini(

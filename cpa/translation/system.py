@@ -1,13 +1,19 @@
 """System text, and the order of turns that targets demand (0.8, 2.2, 2.3)."""
 
+import re
+
+import msgspec
+
 from cpa.formats.names import Format
 from cpa.translation.context import Context
-from cpa.translation.ir import IRRequest, Media, Part, Reasoning, Refusal, Role, Text, Turn
+from cpa.translation.ir import IRRequest, Media, Part, Reasoning, Refusal, Role, SysBlock, Text, Turn
 from cpa.translation.media import document_text, placeholder
 
 BILLING_HEADER = "x-anthropic-billing-header"
 CONTINUE = "Continue."
 ELLIPSIS = "…"
+_BILLING_LITERAL = re.compile(rb'"(?:[ \t]|\\[nrt])*+' + BILLING_HEADER.encode()).match
+_USER, _SYSTEM = Role.USER, Role.SYSTEM  # looking into an enumeration takes long
 
 
 def fixups(request: IRRequest, ctx: Context) -> None:
@@ -17,10 +23,16 @@ def fixups(request: IRRequest, ctx: Context) -> None:
     """
     if ctx.client is not Format.CLAUDE or ctx.provider is Format.CLAUDE:
         return
-    kept = [block for block in request.system if not block.text.lstrip().startswith(BILLING_HEADER)]
+    kept = [block for block in request.system if not _is_billing(block)]
     if len(kept) != len(request.system):
         request.system = kept
         ctx.lose("system", "billing header removed", dropped=True)
+
+
+def _is_billing(block: SysBlock) -> bool:
+    if block.prose and type(block.written) is msgspec.Raw:
+        return _BILLING_LITERAL(block.written) is not None
+    return block.text.lstrip().startswith(BILLING_HEADER)
 
 
 def reminder(text: str) -> str:
@@ -30,9 +42,11 @@ def reminder(text: str) -> str:
 
 def system_as_user(turns: list[Turn], ctx: Context) -> list[Turn]:
     """*turns* for a target without system text in mid-conversation (Gemini, most of Claude): wrapped user turns."""
+    if all(turn.plain or turn.role is not _SYSTEM for turn in turns):
+        return turns
     result = []
     for turn in turns:
-        if turn.role is Role.SYSTEM:
+        if turn.role is _SYSTEM:
             texts = [part.text for part in system_texts(turn) if part.text.strip()]
             if not texts:
                 continue
@@ -57,7 +71,7 @@ def system_texts(turn: Turn) -> list[Text]:
 
 def ensure_user_turn(request: IRRequest, ctx: Context) -> None:
     """Claude and Gemini need a user's turn, and need it first (2.2, 2.3). To be called after `drop_prefill`."""
-    if not any(turn.role is Role.USER and turn.parts for turn in request.turns):
+    if not any(turn.role is _USER and turn.parts for turn in request.turns):
         request.turns.append(Turn(role=Role.USER, parts=[Text(text=CONTINUE)]))
         ctx.lose("messages", "synthetic_user_turn")
     first = next((turn for turn in request.turns if turn.role is not Role.SYSTEM and turn.parts), None)
@@ -72,14 +86,16 @@ def merge_turns(turns: list[Turn]) -> list[Turn]:
     System turns stay by themselves. The given turns are not changed.
     """
     merged: list[Turn] = []
+    before = None
     for turn in turns:
         if not turn.parts:
             continue
-        last = merged[-1] if merged else None
-        if last is not None and last.role is turn.role and turn.role is not Role.SYSTEM:
-            merged[-1] = join_turns(last, turn)
+        role = turn.role
+        if role is before and role is not _SYSTEM:
+            merged[-1] = join_turns(merged[-1], turn)
         else:
             merged.append(turn)
+        before = role
     return merged
 
 
@@ -92,6 +108,7 @@ def join_turns(first: Turn, second: Turn) -> Turn:
         phase=first.phase or second.phase,
         authority=first.authority,
         ordered=first.ordered and second.ordered,
+        plain=first.plain and second.plain,
     )
 
 
@@ -102,12 +119,8 @@ def drop_empty_texts(turns: list[Turn]) -> list[Turn]:
     """
     result = []
     for turn in turns:
-        for part in turn.parts:
-            if isinstance(part, Text) and _is_empty(part):
-                break
-        else:
-            if turn.parts:
-                result.append(turn)
+        if turn.plain:
+            result.append(turn)
             continue
         parts: list[Part] = [part for part in turn.parts if not isinstance(part, Text) or not _is_empty(part)]
         if parts:
@@ -116,7 +129,7 @@ def drop_empty_texts(turns: list[Turn]) -> list[Turn]:
 
 
 def _is_empty(part: Text) -> bool:
-    return not (part.literal or part.text or part.sigs)
+    return not (part.written or part.text or part.sigs)
 
 
 def with_parts(turn: Turn, parts: list[Part]) -> Turn:

@@ -21,6 +21,7 @@ MAX_MENDED_CHARS: Final = 64 * 1024
 """Arguments of this length are mended; a longer blob that no decoder reads is not a slip of the model's syntax."""
 MAX_MENDED_DEPTH: Final = 64
 
+_TEXT, _JSON = Shape.TEXT, Shape.JSON  # looking into an enumeration takes long
 _check = msgspec.json.Decoder(msgspec.Raw).decode
 _decode_value = msgspec.json.Decoder().decode
 
@@ -39,9 +40,24 @@ def args_object(call: Call) -> bytes:
     Free text becomes ``{"input": …}``, nothing ``{}``, another JSON value ``{"value": …}``, text that is no JSON
     ``{"_raw_arguments": …}``.
     """
-    if call.shape is Shape.TEXT and call.args_text:
-        return b'{"input":' + encode(call.args.decode("utf-8", "replace")) + b"}"
-    return _object(call.args)
+    return bytes(written_object(call))
+
+
+def written_object(call: Call) -> msgspec.Raw:
+    """The same to be written, without a copy where the client's own text will do."""
+    written = call.written
+    if type(written) is msgspec.Raw:
+        return written
+    if call.shape is _TEXT and call.args_text:
+        return msgspec.Raw(b'{"input":' + encode(call.args.decode("utf-8", "replace")) + b"}")
+    if type(written) is str and written[:1] == "{":
+        try:
+            value: msgspec.Raw = _check(written)
+        except (ValueError, RecursionError):
+            pass
+        else:
+            return value
+    return msgspec.Raw(_object(call.args))
 
 
 def args_string(call: Call, *, wrapped: bool = False) -> str:
@@ -50,10 +66,13 @@ def args_string(call: Call, *, wrapped: bool = False) -> str:
     Args:
       wrapped: the target knows no free text, so that a custom tool's input travels in an object.
     """
-    if wrapped and call.shape is Shape.TEXT:
+    if wrapped and call.shape is _TEXT:
         return args_object(call).decode("utf-8", "replace")
+    written = call.written
+    if written is not None:
+        return written if type(written) is str else str(written, "utf-8")
     text = call.args.decode("utf-8", "replace")
-    if not text and call.shape is Shape.JSON and not call.args_text:
+    if not text and call.shape is _JSON and not call.args_text:
         return "{}"  # an absent object (2.8)
     return text
 

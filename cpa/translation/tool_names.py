@@ -14,15 +14,15 @@ from typing import Final
 import attrs
 
 from cpa.translation.context import Names
-from cpa.translation.ir import Call, ChoiceMode, IRRequest, Result, Tool, ToolKind
+from cpa.translation.ir import ChoiceMode, IRRequest, Tool, ToolKind
+from cpa.translation.tool_survey import Key, Survey, called_in
 
 MAX_NAME: Final = 64
 """Newer Claude and Gemini models take 128, but not all hosts do."""
 KEPT_CHARS: Final = 51
 HASH_DIGITS: Final = 12
 
-Key = tuple[str, str]
-"""(namespace, client's name) of a tool."""
+_FUNCTION, _CUSTOM, _SERVER = ToolKind  # looking into an enumeration takes long
 
 
 class NameRule(Enum):
@@ -73,16 +73,35 @@ def flat_name(namespace: str, name: str) -> str:
     return f"{namespace}__{name}"
 
 
-def build_names(request: IRRequest, rule: NameRule, *, wrap_custom: bool = False, flatten: bool = True) -> Names:
+def build_names(
+    request: IRRequest, rule: NameRule, *, seen: Survey | None = None, wrap_custom: bool = False, flatten: bool = True
+) -> Names:
     """Names of all tools that *request* declares, chooses or has in its history.
 
     Args:
+      seen: what `tool_survey.survey` found in the history, if it was asked.
       wrap_custom: the target has no free text; `Names.custom` gets the wire names of the custom tools.
       flatten: the target has no namespaces. Otherwise children keep names of their own, which only have to be unique
         within their namespace; the way back then needs the namespace that the answer states.
     """
-    keys = _keys(request)
+    keys = _declared(request) | (called_in(request.turns) if seen is None else seen.called)
     names = Names()
+    fits = _PATTERNS[rule].whole.fullmatch
+    if all(not namespace and fits(name) for namespace, name in keys):  # as nearly always
+        names.wire = {key: key[1] for key in keys}
+        names.client = {key[1]: key for key in keys}
+        names.unchanged = True
+    else:
+        _name_anew(names, keys, rule, flatten=flatten)
+    custom = [(tool.namespace, tool.name) for tool in request.tools if tool.kind is _CUSTOM] if wrap_custom else []
+    if custom:
+        functions = {(tool.namespace, tool.name) for tool in request.tools if tool.kind is _FUNCTION}
+        names.custom = {names.wire[key] for key in custom if key not in functions}
+    return names
+
+
+def _name_anew(names: Names, keys: set[Key], rule: NameRule, *, flatten: bool) -> None:
+    """Names that had to be changed somewhere."""
     if flatten:
         names.wire = _assign({key: flat_name(*key) for key in keys}, rule)
     else:
@@ -90,28 +109,17 @@ def build_names(request: IRRequest, rule: NameRule, *, wrap_custom: bool = False
             names.wire.update(_assign({key: key[1] for key in keys if key[0] == namespace}, rule))
     # Direct tools last: where two namespaces share a child's name, a bare wire name means the direct tool.
     names.client = {names.wire[key]: key for key in sorted(names.wire, reverse=True)}
-    if wrap_custom:
-        functions = {(tool.namespace, tool.name) for tool in request.tools if tool.kind is ToolKind.FUNCTION}
-        names.custom = {
-            names.wire[(tool.namespace, tool.name)]
-            for tool in request.tools
-            if tool.kind is ToolKind.CUSTOM and (tool.namespace, tool.name) not in functions
-        }
-    return names
 
 
-def _keys(request: IRRequest) -> set[Key]:
-    keys = {(tool.namespace, tool.name) for tool in request.tools if tool.kind is not ToolKind.SERVER}
+def _declared(request: IRRequest) -> set[Key]:
+    """Names of all tools that are declared or chosen."""
+    keys = {(tool.namespace, tool.name) for tool in request.tools if tool.kind is not _SERVER}
     choice = request.tool_choice
     if choice is not None and choice.mode in (ChoiceMode.NAMED, ChoiceMode.SUBSET):
-        servers = {tool.server for tool in request.tools if tool.kind is ToolKind.SERVER}
+        servers = {tool.server for tool in request.tools if tool.kind is _SERVER}
         for namespace, name in choice.names:
             if namespace or name not in servers:
                 keys.add((namespace, name))
-    for turn in request.turns:
-        for part in turn.parts:
-            if type(part) is Call or (type(part) is Result and part.name):
-                keys.add((part.namespace, part.name))
     return keys
 
 

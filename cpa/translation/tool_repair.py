@@ -7,11 +7,9 @@ comes after it. Nothing is deleted: a result without a call becomes text, a call
 Running it again changes nothing. All made-up ids are functions of the history (L5).
 """
 
-import re
 from bisect import bisect_right
 from collections import defaultdict, deque
 from collections.abc import Iterator
-from enum import Enum
 from hashlib import sha256
 from typing import Final
 
@@ -30,37 +28,12 @@ from cpa.translation.ir import (
     Text,
     Turn,
 )
-from cpa.translation.system import join_turns, with_parts
+from cpa.translation.system import join_turns
 from cpa.translation.tool_results import split_result_media
+from cpa.translation.tool_survey import RepairTarget, Survey, survey
 from cpa.translation.tool_unpack import unpack_media
 
 NO_RESULT: Final = "No result was recorded for this tool call."
-
-
-class RepairTarget(Enum):
-    """Whose rules the history has to satisfy."""
-
-    CHAT = "chat"
-    RESPONSES = "responses"
-    CLAUDE = "claude"
-    GEMINI = "gemini"
-
-    def accepts_id(self, call_id: str) -> bool:
-        """Whether the target takes *call_id*."""
-        match self:
-            case RepairTarget.CLAUDE:
-                return _CLAUDE_ID.fullmatch(call_id) is not None
-            case RepairTarget.CHAT:
-                return len(call_id) <= MAX_CHAT_ID
-            case RepairTarget.RESPONSES:
-                return len(call_id) <= MAX_RESPONSES_ID
-            case RepairTarget.GEMINI:
-                return True
-
-
-MAX_CHAT_ID: Final = 40
-MAX_RESPONSES_ID: Final = 64
-_CLAUDE_ID = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @attrs.define(eq=False)
@@ -83,57 +56,6 @@ class _Result:
     place: int
     run: int
     call: _Call | None = None
-
-
-def _intact(turns: list[Turn], target: RepairTarget, issuer: str) -> list[Turn] | None:
-    """What `_History.repair` would make of a history that needs no repair; None if it does need it.
-
-    Nearly all do not, and they are long: this is one pass instead of many.
-    """
-    result: list[Turn] = []
-    ids: set[str] = set()
-    open_calls: list[Call] = []
-    for turn in turns:
-        parts = turn.parts
-        if turn.role is Role.ASSISTANT:
-            if open_calls:
-                return None
-            for part in parts:
-                kind = type(part)
-                if kind is Call:
-                    open_calls.append(part)  # type: ignore[arg-type] # mypy does not narrow by `kind`
-                elif kind is Result:
-                    return None
-            result.append(turn)
-            continue
-        count = len(open_calls)
-        for part in parts[count:]:
-            if type(part) is Result:
-                return None
-        if not count:
-            result.append(turn)
-            continue
-        if len(parts) < count or turn.role is not Role.USER:
-            return None
-        for call, answer in zip(open_calls, parts, strict=False):
-            call_id = call.call_id
-            if type(answer) is not Result or answer.call_id != call_id:
-                return None
-            if not call_id or call_id in ids or not target.accepts_id(call_id):
-                return None
-            ids.add(call_id)
-            unpack_media(answer, issuer)
-            # Emitters need more of a call than its id: Gemini its name, Responses whether it took free text.
-            answer.name = call.name
-            answer.namespace = call.namespace
-            answer.shape = call.shape
-        open_calls.clear()
-        if len(parts) > count:
-            result.append(Turn(role=Role.USER, parts=parts[:count]))
-            result.append(with_parts(turn, parts[count:]))
-        else:
-            result.append(Turn(role=Role.USER, parts=parts) if turn.name or turn.phase else turn)
-    return None if open_calls else result
 
 
 def _belongs_to(answer: Result, call: Call) -> None:
@@ -179,15 +101,18 @@ def _first_open(calls: deque[_Call]) -> _Call | None:
     return None
 
 
-def repair(request: IRRequest, target: RepairTarget, ctx: Context) -> None:
+def repair(request: IRRequest, target: RepairTarget, ctx: Context, seen: Survey | None = None) -> None:
     """Make every call answered exactly once, directly after its turn, with ids that *target* takes. In place.
 
     Results then have their call's id, name, namespace and shape. What had to be made up, moved into text or left out
     is among the losses of *ctx*.
+
+    Args:
+      seen: what `tool_survey.survey` found in this history for this target, if it was asked.
     """
-    request.turns = [turn for turn in request.turns if turn.parts]
-    intact = _intact(request.turns, target, ctx.client.value)
+    intact = (seen or survey(request, target)).turns
     if intact is None:
+        request.turns = [turn for turn in request.turns if turn.parts]
         _History(request, target, ctx).repair()
     else:
         request.turns = intact
@@ -392,6 +317,8 @@ def drop_dangling_reasoning(request: IRRequest, ctx: Context) -> None:
     """Remove encrypted reasoning that led to nothing: OpenAI demands the item that followed it (2.10, case 101)."""
     turns = request.turns
     for number, turn in enumerate(turns):
+        if turn.plain:
+            continue
         following = turns[number + 1].role if number + 1 < len(turns) else None
         if turn.role is not Role.ASSISTANT or following is Role.ASSISTANT:
             continue

@@ -52,8 +52,6 @@ class _Part(msgspec.Struct, gc=False):
 
 
 _decode_parts = msgspec.json.Decoder(list[_Part]).decode
-# A literal whose first character is visible, ASCII, no escape and no bracket, as of nearly all: it is not decoded.
-_NO_LIST = re.compile(rb'"(?:[ \t]|\\[nrt])*+[!-Z\]-~]').match
 _LOOKS_LIKE_PARTS = re.compile(r'\s*\[\s*\{\s*"')
 _TEXTS = frozenset({"text", "input_text", "output_text"})
 
@@ -67,7 +65,7 @@ def unpack_media(result: Result, issuer: str) -> None:
     if len(result.parts) != 1 or result.json:
         return
     only = result.parts[0]
-    if type(only) is not Text or (only.literal and _NO_LIST(only.literal)):
+    if type(only) is not Text or only.prose:
         return
     if _LOOKS_LIKE_PARTS.match(only.text) is None:
         return

@@ -10,11 +10,13 @@ from cpa.translation.tool_args import (
     repair_arguments,
     unwrap_custom,
     wrapped_schema,
+    written_object,
 )
 from cpa.translation.tool_choice import allowed_tools, check_choice
 from cpa.translation.tool_names import NameRule, build_names, descriptions, flat_name, merge_tools
-from cpa.translation.tool_repair import RepairTarget, repair
+from cpa.translation.tool_repair import repair
 from cpa.translation.tool_results import error_text, media_intro, result_text, split_result_media
+from cpa.translation.tool_survey import RepairTarget, survey
 
 __all__ = [
     "EMPTY_SCHEMA",
@@ -34,6 +36,8 @@ __all__ = [
     "repair_arguments",
     "result_text",
     "split_result_media",
+    "survey",
     "unwrap_custom",
     "wrapped_schema",
+    "written_object",
 ]

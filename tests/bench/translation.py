@@ -16,6 +16,7 @@ from typing import Final
 
 from cpa.abi.memory import keep_freed_memory
 from cpa.formats.names import Format
+from cpa.translation import schema, tool_cache
 from cpa.translation.registry import StreamSession, translate_request
 from tests.bench import translation_bodies as bodies
 from tests.bench.figures import Layout, Section
@@ -41,6 +42,15 @@ _TITLES: Final = {
 
 REQUESTS = Layout(
     name="Translation of requests",
+    systems=("stdlib", "cpa"),
+    base="stdlib",
+    spreads=(("cpa", "stdlib"),),
+    absolute=("cpa", "stdlib"),
+    judged="cpa",
+    against="stdlib",
+)
+COLD = Layout(
+    name="Translation of requests with tools that were never seen",
     systems=("stdlib", "cpa"),
     base="stdlib",
     spreads=(("cpa", "stdlib"),),
@@ -76,6 +86,12 @@ def request_figure(client: Format, provider: Format, size: str) -> Figure:
     return Figure(key=key, title=f"{_named(client, provider)}, {size}", unit="µs", limit=REQUEST_LIMIT)
 
 
+def cold_figure(client: Format, provider: Format, size: str) -> Figure:
+    """The same for a session's first request: nothing is known of its tools. Without a limit."""
+    key = f"translation.first.{client.value}.{provider.value}.{size.replace(' ', '').lower()}"
+    return Figure(key=key, title=f"first request, {_named(client, provider)}, {size}", unit="µs")
+
+
 def memory_figure(client: Format, provider: Format, size: str) -> Figure:
     """Its peak."""
     key = f"translation.memory.{client.value}.{provider.value}.{size.replace(' ', '').lower()}"
@@ -92,13 +108,17 @@ def event_figure(provider: Format, client: Format) -> Figure:
 REQUEST_SECTION = Section(
     layout=REQUESTS, figures=tuple(request_figure(*pair, size) for size in bodies.SIZES for pair in DIRECTIONS)
 )
+COLD_SECTION = Section(
+    layout=COLD, figures=tuple(cold_figure(*pair, size) for size in bodies.SIZES for pair in DIRECTIONS)
+)
 MEMORY_SECTION = Section(
     layout=MEMORY, figures=tuple(memory_figure(*pair, size) for size in bodies.SIZES for pair in DIRECTIONS)
 )
 EVENT_SECTION = Section(layout=EVENTS, figures=tuple(event_figure(*pair) for pair in DIRECTIONS))
-SECTIONS = (REQUEST_SECTION, MEMORY_SECTION, EVENT_SECTION)
+SECTIONS = (REQUEST_SECTION, COLD_SECTION, MEMORY_SECTION, EVENT_SECTION)
 _NAMES: Final = {
     "translation: requests": REQUEST_SECTION,
+    "translation: first requests": COLD_SECTION,
     "translation: memory": MEMORY_SECTION,
     "translation: events": EVENT_SECTION,
 }
@@ -117,6 +137,10 @@ def measure(scale: Scale, record: Record, *, only: str = "", sizes: Mapping[str,
             for number in range(scale.rounds):
                 record.say(f"translation: requests of {size}", number)
                 measure_requests(sent, size, record, repeats=REPEATS_PER_SCALE * scale.repeats)
+        if COLD_SECTION in chosen:
+            for number in range(scale.rounds):
+                record.say(f"translation: first requests of {size}", number)
+                measure_requests(sent, size, record, repeats=scale.repeats, figure=cold_figure, before=_forget)
         if MEMORY_SECTION in chosen:
             record.say(f"translation: memory, {size}")
             for client, provider in DIRECTIONS:
@@ -131,16 +155,36 @@ def measure(scale: Scale, record: Record, *, only: str = "", sizes: Mapping[str,
                 record.keep(event_figure(provider, client).key, "cpa", seconds * 1e6)
 
 
-def measure_requests(sent: dict[Format, bytes], size: str, record: Record, *, repeats: int) -> None:
-    """One round: each body by the standard library and into the three other protocols, in turn *repeats* times."""
+def _forget() -> None:
+    """Nothing is known of any tool."""
+    tool_cache.cache.clear()
+    schema.forget()
+
+
+def measure_requests(
+    sent: dict[Format, bytes],
+    size: str,
+    record: Record,
+    *,
+    repeats: int,
+    figure: Callable[[Format, Format, str], Figure] = request_figure,
+    before: Callable[[], None] = lambda: None,
+) -> None:
+    """One round: each body by the standard library and into the three other protocols, in turn *repeats* times.
+
+    Args:
+      before: called before each translation, outside of what is measured.
+    """
     for client, body in sent.items():
-        for provider, (stdlib, own) in _of_body(body, client, repeats).items():
-            key = request_figure(client, provider, size).key
+        for provider, (stdlib, own) in _of_body(body, client, repeats, before).items():
+            key = figure(client, provider, size).key
             record.keep(key, "stdlib", stdlib * 1e6)
             record.keep(key, "cpa", own * 1e6)
 
 
-def _of_body(body: bytes, client: Format, repeats: int) -> dict[Format, tuple[float, float]]:
+def _of_body(
+    body: bytes, client: Format, repeats: int, before: Callable[[], None]
+) -> dict[Format, tuple[float, float]]:
     """Provider → CPU seconds of the standard library and of the translation."""
 
     def again() -> None:
@@ -156,18 +200,20 @@ def _of_body(body: bytes, client: Format, repeats: int) -> dict[Format, tuple[fl
     for provider in bodies.CLIENTS:
         if provider is not client:
             # Side by side, call by call: whatever else the machine does, it does to both.
-            stdlib, own = fastest([again, into(provider)], repeats)
+            stdlib, own = fastest([again, into(provider)], repeats, before=before)
             found[provider] = (stdlib, own)
     return found
 
 
-def fastest(works: list[Callable[[], None]], repeats: int) -> list[float]:
-    """The least CPU seconds of each of *works*, of *repeats* calls that alternate, after one to warm up."""
+def fastest(works: list[Callable[[], None]], repeats: int, *, before: Callable[[], None] = lambda: None) -> list[float]:
+    """The least CPU seconds of each of *works*, of *repeats* calls that alternate, after one to warm up. *before*: what
+    is done before each, unmeasured."""
     for work in works:
         work()
     least = [float("inf")] * len(works)
     for _ in range(repeats):
         for place, work in enumerate(works):
+            before()
             started = process_time()
             work()
             least[place] = min(least[place], process_time() - started)

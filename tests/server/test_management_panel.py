@@ -58,6 +58,8 @@ async def test_page_and_files(built: Path) -> None:
         assert (page.status_code, page.text) == (200, "<!doctype html><title>panel</title>")
         assert page.headers["content-type"] == "text/html; charset=utf-8"
         assert page.headers["cache-control"] == "no-cache"
+        bare = await client.head(PAGE)
+        assert (bare.headers["content-length"], bare.content) == (page.headers["content-length"], b"")
         script = await client.get(SCRIPT)
         assert (script.status_code, script.content) == (200, TEXT)
         assert script.headers["content-type"] == "text/javascript; charset=utf-8"

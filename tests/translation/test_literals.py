@@ -36,8 +36,9 @@ def test_a_literal_is_the_same_text(text: str, long: bool) -> None:
     part = read_text(raw(whole))
 
     assert part is not None
-    assert msgspec.json.decode(msgspec.json.encode(part.literal or part.text)) == whole
-    assert bool(part.literal) is (len(raw(whole)) >= LONG_BYTES)
+    assert msgspec.json.decode(msgspec.json.encode(part.written)) == whole
+    assert isinstance(part.written, msgspec.Raw) is (len(raw(whole)) >= LONG_BYTES)
+    assert not part.prose or whole.lstrip(" \t\n\r")[:1].isprintable()
     assert part.text == whole
     assert part == Text(text=whole)
     assert repr(part) == repr(Text(text=whole))

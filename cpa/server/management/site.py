@@ -254,7 +254,7 @@ class ManagementSite:
         if answer.feed is not None:
             await self._stream(answer, answer.feed)
             return
-        body = b"" if self.head.method == "HEAD" else answer.body
+        body = answer.body  # of an answer to HEAD the server sends the length only
         if answer.status in WITHOUT_LENGTH:
             await self.responder.start(answer.status, answer.headers)
             await self.responder.end()

@@ -9,7 +9,7 @@ import msgspec
 from cpa.formats.json import JsonError, decode, decode_members, encode
 from cpa.formats.names import Format
 from cpa.jsontypes import JsonObject, JsonValue
-from cpa.translation.chat.emit_messages import write_messages
+from cpa.translation.chat.emit_messages import Message, write_messages
 from cpa.translation.chat.parts import OPENAI, ORIGIN
 from cpa.translation.chat.tool_defs import write_choice, write_tools
 from cpa.translation.context import Context
@@ -19,7 +19,8 @@ from cpa.translation.profile import SamplingRule
 from cpa.translation.reasoning import openai_effort
 from cpa.translation.schema import from_openapi, is_strict, repair_root
 from cpa.translation.system import drop_prefill, fixups
-from cpa.translation.tools import NameRule, RepairTarget, build_names, check_choice, repair
+from cpa.translation.tool_cache import write_once
+from cpa.translation.tools import NameRule, RepairTarget, build_names, check_choice, repair, survey
 
 MAX_STOPS: Final = 4
 MAX_IDENTITY: Final = 64
@@ -47,17 +48,18 @@ def emit_request(request: IRRequest, ctx: Context) -> bytes:
     fixups(request, ctx)
     check_choice(request)
     # Free-text tools are the vendor's; whoever speaks this protocol himself knows what his host takes.
-    ctx.names = build_names(request, NameRule.OPENAI, wrap_custom=not own and not ctx.profile.vendor_host)
-    repair(request, RepairTarget.CHAT, ctx)
+    seen = survey(request, RepairTarget.CHAT)
+    ctx.names = build_names(request, NameRule.OPENAI, seen=seen, wrap_custom=not own and not ctx.profile.vendor_host)
+    repair(request, RepairTarget.CHAT, ctx, seen)
     drop_prefill(request, ctx)
 
     messages = write_messages(request, ctx)
-    body: JsonObject = {"model": request.model, "messages": messages}
+    body: JsonObject = {"model": request.model, "messages": messages}  # type: ignore[dict-item] # structs among them
     if request.stream:
         body["stream"] = True
         # Always, for the accounts; clients that did not ask do not see it (2.18).
         body["stream_options"] = _stream_options(request) | {"include_usage": True}
-    tools = write_tools(request, ctx, body, own=own)
+    tools = write_once(request, ctx, lambda: write_tools(request, ctx, body, own=own))
     if tools:
         body["tools"] = tools
         choice = write_choice(request, ctx, own=own)
@@ -129,7 +131,7 @@ def _sampling(request: IRRequest, ctx: Context, body: JsonObject) -> None:
         body["stop"] = list[JsonValue](stops[:MAX_STOPS])
 
 
-def _output(request: IRRequest, ctx: Context, body: JsonObject, messages: list[JsonValue]) -> None:
+def _output(request: IRRequest, ctx: Context, body: JsonObject, messages: list[Message]) -> None:
     output = request.output
     if output.enum_text:
         # An object around the values would be another format (2.11).

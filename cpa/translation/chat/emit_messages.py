@@ -32,17 +32,63 @@ from cpa.translation.ir import (
     SysBlock,
     Text,
     Turn,
+    Written,
 )
 from cpa.translation.loss import Untranslatable
 from cpa.translation.media import document_text, foreign_items_text, placeholder
 from cpa.translation.signatures import for_family
 from cpa.translation.tools import args_string, error_text, media_intro, split_result_media
+from cpa.translation.undecoded import UNREAD
 
 SHOWN: Final = "[shown earlier by the assistant]"
 _BREAK: Final = Text(text="\n\n")
+_USER, _ASSISTANT, _ = Role  # looking into an enumeration takes long
+_JSON, _TEXT = Shape
 
 
-def write_messages(request: IRRequest, ctx: Context) -> list[JsonValue]:
+class Said(msgspec.Struct, gc=False):
+    """A message of one text. What nearly all messages are has structs, which cost half of what a dict does."""
+
+    role: str
+    content: Written
+
+
+class ToolText(msgspec.Struct, gc=False):
+    """A tool's message."""
+
+    role: str
+    tool_call_id: str
+    content: Written
+
+
+class CalledFunction(msgspec.Struct, gc=False):
+    """``function`` of a call."""
+
+    name: str
+    arguments: str
+
+
+class FunctionCall(msgspec.Struct, gc=False):
+    """A call of a function."""
+
+    id: str
+    type: str
+    function: CalledFunction
+
+
+class Calling(msgspec.Struct, gc=False):
+    """An assistant's message with calls, and perhaps a text."""
+
+    role: str
+    content: Written
+    tool_calls: "list[WrittenCall]"
+
+
+WrittenCall = FunctionCall | JsonObject
+Message = Said | ToolText | Calling | JsonObject
+
+
+def write_messages(request: IRRequest, ctx: Context) -> list[Message]:
     """``messages``: the system text, then all turns."""
     writer = _Writer(request, ctx)
     writer.system(request.system)
@@ -65,15 +111,15 @@ class _Said:
     parts: list[JsonValue] = attrs.field(factory=list)
     refusals: list[str] = attrs.field(factory=list)
     reasoning: list[str] = attrs.field(factory=list)
-    calls: list[JsonValue] = attrs.field(factory=list)
+    calls: "list[WrittenCall]" = attrs.field(factory=list)
     audio: str = ""
     apart: bool = False
     opaque: bool = False
 
     def text(self, text: Text, part: JsonValue) -> None:
         """More text. Blocks that follow each other are one text that was cut (at citations), others are not."""
-        there = bool(text.literal or text.text)
-        if there and self.apart and any(piece.literal or piece.text for piece in self.pieces):
+        there = bool(text.written or text.text)
+        if there and self.apart and any(piece.written or piece.text for piece in self.pieces):
             self.pieces.append(_BREAK)
         if there or not self.parts:
             self.pieces.append(text)
@@ -84,14 +130,15 @@ class _Said:
     def content(self) -> JsonValue:
         """All of the text as one string; empty = none."""
         if len(self.pieces) == 1:
-            return self.pieces[0].literal or self.pieces[0].text
+            return self.pieces[0].written or self.pieces[0].text
         return "".join(piece.text for piece in self.pieces)
 
 
 class _Writer:
     def __init__(self, request: IRRequest, ctx: Context) -> None:
-        self.messages: list[JsonValue] = []
+        self.messages: list[Message] = []
         self._ctx = ctx
+        self._names = ctx.names
         self._own = request.client_format == ORIGIN
         self._pending: list[JsonValue] = []
         """Content parts for a user's message after the results of a group."""
@@ -110,10 +157,10 @@ class _Writer:
         run: list[SysBlock] = []
         for block in [*blocks, None]:
             if run and (block is None or block.authority is not run[0].authority):
-                parts = [Text(text=found.text, cache=found.cache) for found in run]
+                parts = [Text(text=UNREAD, cache=found.cache, written=found.written or found.text) for found in run]
                 self._system_message(parts, run[0].authority, "")
                 run = []
-            if block is not None and block.text:
+            if block is not None and (block.written or block.text):
                 run.append(block)
 
     def _system_message(self, texts: list[Text], authority: Authority, name: str) -> None:
@@ -126,13 +173,14 @@ class _Writer:
     def turn(self, turn: Turn, place: int) -> None:
         """One turn's messages."""
         self._place = place
-        if turn.role is Role.ASSISTANT:
+        if turn.role is _ASSISTANT:
             if self._pending:
                 self.flush()
             if not self._plain_assistant(turn):
                 self._assistant(turn)
-        elif turn.role is Role.USER:
-            self._user(turn)
+        elif turn.role is _USER:
+            if not self._plain_results(turn):
+                self._user(turn)
         else:
             self.flush()
             texts = [self._as_text(part) for part in turn.parts]
@@ -158,12 +206,21 @@ class _Writer:
                 self._ctx.lose(self._path, f"{type(part).__name__.lower()} in system text", dropped=True)
                 return Text(text="")
 
+    def _plain_results(self, turn: Turn) -> bool:
+        """Write a turn of results that are texts; False for any other."""
+        if not turn.plain or type(turn.parts[0]) is Text:
+            return False
+        for part in turn.parts:  # behind the first result of a plain turn there are only results
+            if type(part) is Result:
+                self._result(part)
+        return True
+
     def _user(self, turn: Turn) -> None:
         only = turn.parts[0] if len(turn.parts) == 1 else None
         if type(only) is Text and not only.cache and not turn.name:
             if self._pending:
                 self.flush()
-            self.messages.append({"role": "user", "content": only.literal or only.text})
+            self.messages.append(Said("user", only.written or only.text))
             return
         content: list[JsonValue] = []
         for part in turn.parts:
@@ -205,8 +262,10 @@ class _Writer:
         content: JsonValue
         only = result.parts[0] if len(result.parts) == 1 and not result.json else None
         if type(only) is Text and not only.cache and not result.cache:
-            content = error_text(only.text) if result.is_error else only.literal or only.text
-        elif self._own and all(isinstance(part, Text) for part in result.parts):
+            text = error_text(only.text) if result.is_error else only.written or only.text
+            self.messages.append(ToolText("tool", result.call_id, text))
+            return
+        if self._own and all(isinstance(part, Text) for part in result.parts):
             content = self._own_result(result)
         elif self._ctx.profile.tool_result_media and any(isinstance(p, Media) and not p.text for p in result.parts):
             parts = [self._media(part) if isinstance(part, Media) else self._text(part) for part in result.parts]
@@ -234,21 +293,18 @@ class _Writer:
 
     def _plain_assistant(self, turn: Turn) -> bool:
         """Write a turn of one text at most, and calls after it; False for any other."""
-        text: JsonValue = None
-        calls: list[JsonValue] = []
+        text: Written = None
+        calls: list[WrittenCall] = []
         for part in turn.parts:
             if type(part) is Call and not part.cache:
                 calls.append(self._call(part))
             elif type(part) is Text and text is None and not calls and not part.cache:
-                text = part.literal or part.text
+                text = part.written or part.text
             else:
                 return False
         if turn.name or not turn.parts:
             return False
-        if calls:
-            self.messages.append({"role": "assistant", "content": text or None, "tool_calls": calls})
-        else:
-            self.messages.append({"role": "assistant", "content": text})
+        self.messages.append(Calling("assistant", text or None, calls) if calls else Said("assistant", text))
         return True
 
     def _assistant(self, turn: Turn) -> None:
@@ -303,7 +359,7 @@ class _Writer:
         if said.audio:
             message["audio"] = {"id": said.audio}
         if said.calls:
-            message["tool_calls"] = said.calls
+            message["tool_calls"] = said.calls  # type: ignore[assignment] # structs among them
         if turn.name:
             message["name"] = turn.name
         if said.parts or said.refusals or said.audio or said.calls:
@@ -315,18 +371,19 @@ class _Writer:
             return said.parts
         return said.content or (None if said.calls or said.refusals or said.audio else "")
 
-    def _call(self, call: Call) -> JsonObject:
-        name = self._ctx.names.to_wire(call.name, call.namespace)
-        if call.shape is Shape.JSON and call.args and not call.cache and not call.sigs:  # as nearly all are
-            text = call.args.decode("utf-8", "replace")
-            return {"id": call.call_id, "type": "function", "function": {"name": name, "arguments": text}}
+    def _call(self, call: Call) -> WrittenCall:
+        name = call.name if self._names.unchanged else self._names.to_wire(call.name, call.namespace)
+        written = call.written
+        if written and call.shape is _JSON and not call.cache and not call.sigs:  # as nearly all are
+            text = written if type(written) is str else str(written, "utf-8")
+            return FunctionCall(call.call_id, "function", CalledFunction(name, text))
         if call.cache:
             self._ctx.lose(f"{self._path}.cache_control", dropped=True)
         out: JsonObject
-        if call.shape is Shape.TEXT and name not in self._ctx.names.custom and not self._wraps:
+        if call.shape is _TEXT and name not in self._ctx.names.custom and not self._wraps:
             out = {"id": call.call_id, "type": "custom", "custom": {"name": name, "input": args_string(call)}}
         else:
-            arguments = args_string(call, wrapped=call.shape is Shape.TEXT)
+            arguments = args_string(call, wrapped=call.shape is _TEXT)
             out = {"id": call.call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
         if call.sigs and self._own and not self._ctx.profile.vendor_host:
             google = for_family(call.sigs, Provenance.GEMINI)
@@ -358,7 +415,7 @@ class _Writer:
     # --- parts ---
 
     def _text(self, part: Text) -> JsonObject:
-        out: JsonObject = {"type": "text", "text": part.literal or part.text}
+        out: JsonObject = {"type": "text", "text": part.written or part.text}
         if part.cache:
             if self._own and not self._ctx.profile.vendor_host:
                 out["cache_control"] = _raw(part.cache)  # some hosts of this protocol honour it

@@ -30,10 +30,11 @@ from cpa.translation.ir import (
     Turn,
 )
 from cpa.translation.ir import Part as IRPart
-from cpa.translation.literals import first_of, read_text
+from cpa.translation.literals import first_of, read_text, system_block
 from cpa.translation.signatures import unwrap
+from cpa.translation.undecoded import UNREAD
 
-_STRING_OR_NULL = (b'"', b"n")
+_USER, _ASSISTANT, _ = Role  # looking into an enumeration takes long
 Spans = Callable[[int], list[msgspec.Raw]]
 """Gives the content parts of a message undecoded; costs a pass over the body, so it is asked for only when needed."""
 
@@ -58,21 +59,20 @@ class MessageReader:
         role, content = message.role, message.content
         # Histories are long, and nearly all of them is this: what is plain gets by with the least work.
         if message.cache_control is ABSENT and content is not ABSENT and not message.name:
+            text = read_text(content)
             if role == "tool":
-                text = read_text(content)
                 if text is not None:
-                    self._add_result(Result(call_id=message.tool_call_id or "", parts=[text]))
+                    self._add_result(Result(message.tool_call_id or "", parts=[text]))
                     return
             elif role == "user":
-                text = read_text(content)
                 if text is not None:
-                    self.turns.append(Turn(role=Role.USER, parts=[text]))
+                    self.turns.append(Turn(_USER, [text]))
                     return
-            elif role == "assistant" and message.tool_calls and _only_calls(message):
-                text = read_text(content)
-                parts: list[IRPart] = [] if text is None or not (text.literal or text.text) else [text]
-                parts += [self._call(call, place, number) for number, call in enumerate(message.tool_calls)]
-                self.turns.append(Turn(role=Role.ASSISTANT, parts=parts, ordered=False))
+            elif role == "assistant" and message.tool_calls and _only_calls(message, text):
+                parts: list[IRPart] = [] if text is None or not (text.written or text.text) else [text]
+                for number, call in enumerate(message.tool_calls):
+                    parts.append(self._call(call, place, number))
+                self.turns.append(Turn(_ASSISTANT, parts, ordered=False))
                 return
         match role:
             case "user":
@@ -125,11 +125,7 @@ class MessageReader:
         if not self.turns:
             if message.name:
                 self._ctx.lose(f"messages[{place}].name", dropped=True)
-            self.system.extend(
-                SysBlock(text=part.text, authority=authority, cache=part.cache)
-                for part in parts
-                if isinstance(part, Text)
-            )
+            self.system.extend(system_block(part, authority) for part in parts if isinstance(part, Text))
             parts = [part for part in parts if not isinstance(part, Text)]
         if parts:
             self.turns.append(Turn(role=Role.SYSTEM, parts=parts, name=message.name or "", authority=authority))
@@ -161,8 +157,14 @@ class MessageReader:
     def _call(self, call: ToolCall, place: int, number: int) -> Call:
         function = call.function
         if function is not None and function.name and call.custom is None and call.extra_content is None:
-            args = (function.arguments or "").encode()
-            return Call(call.id if isinstance(call.id, str) else "", function.name, args, True)
+            call_id, args = call.id, function.arguments
+            if type(call_id) is not str:
+                call_id = ""
+            return (
+                Call(call_id, function.name, UNREAD, True, written=args)
+                if args
+                else Call(call_id, function.name, b"", True)
+            )
         sigs: list[Sig] = []
         google = call.extra_content.google if call.extra_content is not None else None
         if google is not None and google.thought_signature:
@@ -195,14 +197,14 @@ class MessageReader:
 
     def _add_result(self, result: Result) -> None:
         last = self.turns[-1] if self.turns else None
-        if last is not None and isinstance(last.parts[-1], Result):
+        if last is not None and type(last.parts[-1]) is Result:
             last.parts.append(result)  # results of one group are one turn, here they only cannot be one message
         else:
-            self.turns.append(Turn(role=Role.USER, parts=[result]))
+            self.turns.append(Turn(_USER, [result]))
 
 
-def _only_calls(message: Message) -> bool:
-    """An assistant's message has nothing but calls, and perhaps a text before them."""
+def _only_calls(message: Message, text: Text | None) -> bool:
+    """An assistant's message has nothing but calls, and perhaps *text* before them."""
     return (
         message.reasoning_content is None
         and message.reasoning is None
@@ -211,7 +213,7 @@ def _only_calls(message: Message) -> bool:
         and message.function_call is None
         and message.images is None
         and message.audio is None
-        and first_of(message.content) in _STRING_OR_NULL
+        and (text is not None or first_of(message.content) == b"n")
     )
 
 
@@ -243,7 +245,7 @@ def _function(function: Function, call_id: str, sigs: list[Sig], path: str) -> C
     if not function.name:
         raise MalformedRequest(f"{path}.name: a call needs a name", param=f"{path}.name")
     args = (function.arguments or "").encode()
-    return Call(call_id=call_id, name=function.name, args=args, args_text=True, sigs=sigs)
+    return Call(call_id=call_id, name=function.name, args=args, args_text=True, sigs=sigs or ())
 
 
 def _custom(custom: Custom, call_id: str, sigs: list[Sig], path: str) -> Call:
@@ -255,7 +257,7 @@ def _custom(custom: Custom, call_id: str, sigs: list[Sig], path: str) -> Call:
         args=(custom.input or "").encode(),
         args_text=True,
         shape=Shape.TEXT,
-        sigs=sigs,
+        sigs=sigs or (),
     )
 
 

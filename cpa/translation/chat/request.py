@@ -16,6 +16,7 @@ from cpa.translation.chat.wire import Body, given, number_of, raw_of, text_of
 from cpa.translation.context import Context
 from cpa.translation.ir import Identity, IRRequest, OutputKind, OutputSpec, Sampling, StateSpec
 from cpa.translation.literals import is_utf8
+from cpa.translation.tool_cache import read_once
 
 TIERS: Final = {
     "auto": "auto",
@@ -50,6 +51,10 @@ def parse_request(body: bytes, ctx: Context) -> IRRequest:
     reader = MessageReader(ctx, _PartSpans(text).of_message)
     for place, message in enumerate(found.messages):
         reader.feed(message, place)
+    plain_tools = given(found.tools) and not given(found.functions) and not given(found.web_search_options)
+    tools, toolset = (
+        read_once(found.tools, ctx, lambda: read_tools(found, ctx)) if plain_tools else (read_tools(found, ctx), None)
+    )
     request = IRRequest(
         client_format=ORIGIN,
         client_model=ctx.client_model,
@@ -57,7 +62,8 @@ def parse_request(body: bytes, ctx: Context) -> IRRequest:
         stream=ctx.stream,
         system=reader.system,
         turns=reader.turns,
-        tools=read_tools(found, ctx),
+        tools=tools,
+        toolset=toolset,
         tool_choice=read_choice(found),
         parallel=_boolean(found.parallel_tool_calls, "parallel_tool_calls"),
         sampling=_sampling(found),

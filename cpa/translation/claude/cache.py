@@ -83,6 +83,8 @@ def _marked(request: IRRequest) -> Iterator[Marked]:
     yield from (tool for tool in allowed_tools(request) if tool.cache)
     yield from (block for block in request.system if block.cache)
     for turn in request.turns:
+        if turn.plain:
+            continue
         for part in turn.parts:
             if type(part) is Result:
                 for inner in part.parts:

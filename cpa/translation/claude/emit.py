@@ -13,12 +13,14 @@ from cpa.translation.claude.emit_turns import adapt, write_messages
 from cpa.translation.claude.messages import ORIGIN
 from cpa.translation.context import Context
 from cpa.translation.ir import IRRequest, OutputKind, SysBlock
+from cpa.translation.literals import is_blank
 from cpa.translation.loss import Untranslatable
 from cpa.translation.profile import SamplingRule
 from cpa.translation.reasoning import ClaudeThinking, claude_thinking
 from cpa.translation.schema import clean_claude_output, from_openapi
 from cpa.translation.system import drop_prefill, ensure_user_turn, fixups, merge_turns, system_as_user
-from cpa.translation.tools import NameRule, RepairTarget, build_names, check_choice, repair
+from cpa.translation.tool_cache import write_once
+from cpa.translation.tools import NameRule, RepairTarget, build_names, check_choice, repair, survey
 
 DEFAULT_MAX_TOKENS: Final = 32_000
 """Where neither client nor model profile says anything; the vendor demands the member."""
@@ -41,8 +43,9 @@ def emit_request(request: IRRequest, ctx: Context) -> bytes:
     _refuse(request)
     fixups(request, ctx)
     check_choice(request)
-    ctx.names = build_names(request, NameRule.CLAUDE, wrap_custom=True)
-    repair(request, RepairTarget.CLAUDE, ctx)
+    seen = survey(request, RepairTarget.CLAUDE)
+    ctx.names = build_names(request, NameRule.CLAUDE, seen=seen, wrap_custom=True)
+    repair(request, RepairTarget.CLAUDE, ctx, seen)
     adapt(request, ctx)
     drop_prefill(request, ctx)
     if not ctx.profile.mid_system:
@@ -50,7 +53,7 @@ def emit_request(request: IRRequest, ctx: Context) -> bytes:
     ensure_user_turn(request, ctx)
     request.turns = merge_turns(request.turns)
     _hint_output(request, ctx)
-    request.system = [block for block in request.system if block.text.strip()]
+    request.system = [block for block in request.system if not is_blank(block)]
     cache.settle(request, ctx)
 
     thinking = claude_thinking(request, ctx, max_tokens=_max_tokens(request, ctx))
@@ -58,7 +61,7 @@ def emit_request(request: IRRequest, ctx: Context) -> bytes:
     if request.system:
         out["system"] = [_system_block(block) for block in request.system]
     out["messages"] = write_messages(request, ctx)
-    tools = write_tools(request, ctx)
+    tools = write_once(request, ctx, lambda: write_tools(request, ctx))
     if tools:
         out["tools"] = tools
     choice = write_choice(request, tools, ctx)
@@ -105,7 +108,7 @@ def _refuse(request: IRRequest) -> None:
 
 
 def _system_block(block: SysBlock) -> Members:
-    out: Members = {"type": "text", "text": block.text}
+    out: Members = {"type": "text", "text": block.written or block.text}
     if block.cache:
         out["cache_control"] = msgspec.Raw(block.cache)
     return out

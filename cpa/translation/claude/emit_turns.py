@@ -11,7 +11,7 @@ import msgspec
 
 from cpa.translation.annotations import claude_takes
 from cpa.translation.claude.messages import ORIGIN, PDF, PLAIN, TOOL_REFERENCE
-from cpa.translation.context import Context
+from cpa.translation.context import Context, Names
 from cpa.translation.ir import (
     Call,
     Compaction,
@@ -31,6 +31,7 @@ from cpa.translation.ir import (
     SigKind,
     Text,
     Turn,
+    Written,
 )
 from cpa.translation.literals import is_blank
 from cpa.translation.loss import Untranslatable
@@ -43,11 +44,11 @@ from cpa.translation.media import (
     sniff_mime,
 )
 from cpa.translation.signatures import for_family
-from cpa.translation.tools import args_object
+from cpa.translation.tools import written_object
 
 IMAGES: Final = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 SUMMARY_INTRO: Final = "Summary of earlier conversation: "
-_ROLES: Final = {role: role.value for role in Role}
+_ASSISTANT: Final = Role.ASSISTANT  # looking into an enumeration takes long
 Members = dict[str, Any]
 
 
@@ -58,10 +59,12 @@ def adapt(request: IRRequest, ctx: Context) -> None:
     """Replace what Claude cannot read, in place. Raises: Untranslatable."""
     last_user = next((turn for turn in reversed(request.turns) if turn.role is Role.USER), None)
     for number, turn in enumerate(request.turns):
+        if turn.plain:  # as nearly all are
+            continue
         if turn is last_user:
             _refuse_unreadable(turn, number)
         loose = turn.role is Role.ASSISTANT and not turn.ordered
-        if all(map(_fits, turn.parts)) and not (loose and _says_after_calls(turn.parts)):  # as of nearly all turns
+        if all(map(_fits, turn.parts)) and not (loose and _says_after_calls(turn.parts)):
             continue
         parts: list[Part] = []
         for place, part in enumerate(turn.parts):
@@ -71,6 +74,8 @@ def adapt(request: IRRequest, ctx: Context) -> None:
                     parts.append(part)
             elif isinstance(part, Call):
                 parts.append(part)
+            elif isinstance(part, Reasoning):
+                parts.extend(_reasoning(part, turn.role, f"messages[{number}].content[{place}]", ctx))
             else:
                 parts.extend(_adapted(part, turn, f"messages[{number}].content[{place}]", ctx))
         if loose:
@@ -88,7 +93,7 @@ def _fits(part: Part) -> bool:
         return True
     if isinstance(part, Result):
         only = part.parts[0] if len(part.parts) == 1 else None
-        return isinstance(only, Text) and bool(only.literal or only.text)
+        return isinstance(only, Text) and bool(only.written or only.text)
     return isinstance(part, Text) and not is_blank(part)
 
 
@@ -189,7 +194,7 @@ def _unavailable(part: Media, path: str, ctx: Context) -> Text:
 def _result(part: Result, path: str, ctx: Context) -> list[Part]:
     """A result whose media Claude can read; where none may stand in results they follow it."""
     only = part.parts[0] if len(part.parts) == 1 else None
-    if isinstance(only, Text) and (only.literal or only.text):
+    if isinstance(only, Text) and (only.written or only.text):
         return [part]
     inner: list[Text | Media] = []
     after: list[Part] = []
@@ -232,14 +237,69 @@ def _foreign(part: ServerCall | ServerResult | Native, path: str, ctx: Context) 
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
-def write_messages(request: IRRequest, ctx: Context) -> list[Members]:
+class Message(msgspec.Struct, gc=False):
+    """A message as it is sent."""
+
+    role: str
+    content: "list[Block]"
+
+
+class TextBlock(msgspec.Struct, gc=False):
+    """A text without anything else. *text*: a string, or undecoded."""
+
+    type: str
+    text: Written
+
+
+class ToolUse(msgspec.Struct, gc=False):
+    """A call without anything else."""
+
+    type: str
+    id: str
+    name: str
+    input: msgspec.Raw
+
+
+class TextResult(msgspec.Struct, gc=False):
+    """A result that is one text."""
+
+    type: str
+    tool_use_id: str
+    content: Written
+
+
+Block = TextBlock | ToolUse | TextResult | Members | msgspec.Raw
+"""A content block. What nearly all blocks are has structs, which cost half of what a dict does."""
+
+
+def write_messages(request: IRRequest, ctx: Context) -> list[Message]:
     """``messages`` of turns that `adapt` and the shared passes have made fit."""
-    messages: list[Members] = []
+    messages: list[Message] = []
     for turn in request.turns:
-        role = turn.role
-        blocks = [write_part(part, role, ctx) for part in turn.parts]
-        messages.append({"role": _ROLES[role], "content": blocks})
+        role, parts = turn.role, turn.parts
+        if turn.plain:
+            blocks: list[Block] = []
+            _write_plain(parts, ctx.names, blocks)
+        else:
+            blocks = [write_part(part, role, ctx) for part in parts]
+        messages.append(Message("assistant" if role is _ASSISTANT else role.value, blocks))
     return messages
+
+
+def _write_plain(parts: list[Part], names: Names, blocks: list[Block]) -> None:
+    """The blocks of a plain turn."""
+    for part in parts:
+        if type(part) is Text:
+            blocks.append(TextBlock("text", part.written or part.text))
+        elif type(part) is Result:
+            only = part.parts[0]
+            assert type(only) is Text  # otherwise the turn is not plain
+            block = TextResult("tool_result", part.call_id, only.written or only.text)
+            blocks.append(msgspec.structs.asdict(block) | {"is_error": True} if part.is_error else block)
+        else:
+            assert type(part) is Call
+            name = part.name if names.unchanged else names.to_wire(part.name, part.namespace)
+            blocks.append(ToolUse("tool_use", part.call_id, name, written_object(part)))
 
 
 def write_part(part: Part, role: Role, ctx: Context) -> Members | msgspec.Raw:
@@ -250,14 +310,14 @@ def write_part(part: Part, role: Role, ctx: Context) -> Members | msgspec.Raw:
                 "type": "tool_use",
                 "id": part.call_id,
                 "name": ctx.names.to_wire(part.name, part.namespace),
-                "input": msgspec.Raw(args_object(part)),
+                "input": written_object(part),
             }
             return _marked(out, part.cache) if part.cache else out
         case Result():
             return _tool_result(part)
         case Text():
             if not part.cache and not part.annotations:
-                return {"type": "text", "text": part.literal or part.text}
+                return {"type": "text", "text": part.written or part.text}
             return _text(part, role)
         case Media():
             return write_media(part)
@@ -276,7 +336,7 @@ def _marked(out: Members, cache: bytes) -> Members:
 
 
 def _text(part: Text, role: Role) -> Members:
-    out: Members = {"type": "text", "text": part.literal or part.text}
+    out: Members = {"type": "text", "text": part.written or part.text}
     if part.annotations and role is Role.ASSISTANT:
         cited = [
             msgspec.Raw(annotation.raw)
@@ -333,7 +393,7 @@ def _tool_result(part: Result) -> Members:
     if part.json:
         out["content"] = part.json.decode("utf-8", "replace")
     elif isinstance(only, Text) and not only.cache and not only.annotations:
-        out["content"] = only.literal or only.text
+        out["content"] = only.written or only.text
     elif part.parts:
         out["content"] = [_returned(item) for item in part.parts]
     if part.is_error:

@@ -37,41 +37,39 @@ from cpa.translation.ir import (
     Text,
     Turn,
 )
-from cpa.translation.literals import read_text
+from cpa.translation.literals import object_call, read_text, system_block
 from cpa.translation.media import clean_mime, mime_of_name, parse_data_url, placeholder, sniff_mime
 from cpa.translation.signatures import unwrap
 
 ORIGIN: Final = Format.CLAUDE.value
 TOOL_REFERENCE: Final = "tool_reference"
 """Kind of a block in a tool result, and of the annotation that keeps it: that tool is deferred no longer."""
+_ABSENT: Final = wire.ABSENT
 PDF: Final = "application/pdf"
 PLAIN: Final = "text/plain"
 
-_ROLES: Final = {
-    "user": (Role.USER, Authority.SYSTEM),
-    "assistant": (Role.ASSISTANT, Authority.SYSTEM),
-    "system": (Role.SYSTEM, Authority.SYSTEM),
-    "developer": (Role.SYSTEM, Authority.DEVELOPER),  # no vendor's word, but nobody's authority is lowered (2.2)
-}
+_ROLES: Final = {"user": Role.USER, "assistant": Role.ASSISTANT, "system": Role.SYSTEM, "developer": Role.SYSTEM}
+_ASSISTANT: Final = Role.ASSISTANT  # a look-up in an enumeration takes longer than to make a part
 
 
 def read_system(raw: msgspec.Raw) -> list[SysBlock]:
     """``system``: a string or text blocks. Raises: MalformedRequest."""
     if not given(raw):
         return []
-    text = wire.text_of(raw)
-    if text is not None:
-        return [SysBlock(text=text)]
+    alone = read_text(raw)
+    if alone is not None:
+        return [system_block(alone)]
     found = wire.spans(raw)
     if found is None:
         raise MalformedRequest("system: expected a string or a list of text blocks", param="system")
     blocks = []
     for place, span in enumerate(found):
         block = _read_block(span, f"system[{place}]")
-        text = _plain(block)
-        if text is None:
+        part = read_text(block.text)
+        if part is None:
             raise MalformedRequest("a system block needs text", param=f"system[{place}]")
-        blocks.append(SysBlock(text=text, cache=raw_of(block.cache_control)))
+        part.cache = raw_of(block.cache_control)
+        blocks.append(system_block(part))
     return blocks
 
 
@@ -90,21 +88,21 @@ def read_turns(messages: list[Message], body: bytes, ctx: Context) -> list[Turn]
     reader = _Reader(body, ctx)
     turns = []
     for number, message in enumerate(messages):
-        role, authority = _role(message.role, number)
-        if isinstance(message.content, str):
-            parts: list[Part] = [Text(text=message.content)]
+        word, content = message.role, message.content
+        role = _ROLES.get(word or "")
+        if role is None:
+            param = f"messages[{number}].role"
+            raise MalformedRequest(f"{param}: expected user, assistant or system", param=param)
+        parts: list[Part]
+        if isinstance(content, str):
+            parts = [Text(text=content, written=content)]
         else:
-            parts = reader.read(number, role, message.content or [])
-        turns.append(Turn(role=role, parts=parts, authority=authority))
+            parts = reader.read(number, role, content or [])
+        turn = Turn(role=role, parts=parts)
+        if word == "developer":  # no vendor's word, but nobody's authority is lowered (2.2)
+            turn.authority = Authority.DEVELOPER
+        turns.append(turn)
     return turns
-
-
-def _role(word: str | None, number: int) -> tuple[Role, Authority]:
-    found = _ROLES.get(word or "")
-    if found is None:
-        param = f"messages[{number}].role"
-        raise MalformedRequest(f"{param}: expected user, assistant or system", param=param)
-    return found
 
 
 def _loosely(raw: msgspec.Raw) -> list[Message]:
@@ -173,15 +171,28 @@ class _Reader:
         parts: list[Part] = []
         self._parts = parts
         for place, block in enumerate(blocks):
-            match block.type:
-                case "tool_use":
-                    self._call(block, place)
-                case "tool_result":
+            # Histories are long, and nearly all of them is this: what is plain gets by with the least work.
+            kind = block.type
+            if block.cache_control is not _ABSENT or self._waiting:
+                self._read(block, place)
+            elif kind == "tool_result":
+                text = read_text(block.content)
+                if text is None:
                     self._result(block, place)
-                case "text":
-                    self._text(block, place)
-                case _:
-                    self._read(block, place)
+                else:
+                    result = Result(block.tool_use_id or "", parts=[text])
+                    if block.is_error:
+                        result.is_error = True
+                    parts.append(result)
+            elif kind == "tool_use" and role is _ASSISTANT and block.name is not None:
+                parts.append(object_call(block.id or "", block.name, block.input))
+            elif kind == "text" and block.citations is _ABSENT:
+                text = read_text(block.text)
+                if text is None:
+                    raise _no_string(f"{self._path(place)}.text")
+                parts.append(text)
+            else:
+                self._read(block, place)
         if self._waiting:
             # An empty part with a signature is what Gemini sent at the end of its answer.
             parts.append(Text(text="", sigs=self._waiting))
@@ -194,6 +205,10 @@ class _Reader:
     def _read(self, block: InputBlock, place: int) -> None:
         kind = block.type or ("text" if given(block.text) else "")
         match kind:
+            case "tool_use":
+                self._call(block, place)
+            case "tool_result":
+                self._result(block, place)
             case "text":
                 self._text(block, place)
             case "thinking" | "redacted_thinking":
@@ -258,14 +273,14 @@ class _Reader:
         name = block.name
         if name is None:
             name = _required(None, f"{self._path(place)}.name")
-        part = Call(block.id or "", name, raw_of(block.input))
+        part = object_call(block.id or "", name, block.input)
         if block.cache_control is not wire.ABSENT:
             part.cache = raw_of(block.cache_control)
         self._add(part)
 
     def _result(self, block: InputBlock, place: int) -> None:
         content = block.content
-        text = read_text(content) if content is not wire.ABSENT else None
+        text = read_text(content)
         parts: list[Text | Media] = []
         if text is None:
             parts = _result_parts(content, self._path(place), self._ctx)

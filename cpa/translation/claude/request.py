@@ -31,6 +31,7 @@ from cpa.translation.ir import (
 )
 from cpa.translation.literals import is_utf8, sound
 from cpa.translation.reasoning import intent_from_budget, intent_from_effort
+from cpa.translation.tool_cache import Toolset, read_once
 
 _KNOWN: Final = frozenset(wire.KnownBody.__struct_fields__)
 _RAW_MEMBERS: Final = tuple(sorted(_KNOWN - {"messages"}))
@@ -51,7 +52,7 @@ def parse_request(body: bytes, ctx: Context) -> IRRequest:
         _refuse_broken(body)
         body = sound(body)
     messages, members = _read(body)
-    tools = _tools(members)
+    tools, toolset = _tools(members, ctx)
     choice, parallel = _choice(members, tools)
     return IRRequest(
         client_format=ORIGIN,
@@ -61,6 +62,7 @@ def parse_request(body: bytes, ctx: Context) -> IRRequest:
         system=read_system(members.get("system", wire.ABSENT)),
         turns=read_turns(messages, body, ctx),
         tools=tools,
+        toolset=toolset,
         tool_choice=choice,
         parallel=parallel,
         sampling=_sampling(members),
@@ -103,10 +105,14 @@ def _read(body: bytes) -> tuple[list[wire.Message], Members]:
 # --- tools -----------------------------------------------------------------------------------------------------------
 
 
-def _tools(members: Members) -> list[Tool]:
+def _tools(members: Members, ctx: Context) -> tuple[list[Tool], Toolset | None]:
     raw = members.get("tools")
     if raw is None or not given(raw):
-        return []
+        return [], None
+    return read_once(raw, ctx, lambda: _read_tools(raw))
+
+
+def _read_tools(raw: msgspec.Raw) -> list[Tool]:
     try:
         definitions = wire.decode_tools(raw)
     except (ValueError, RecursionError):

@@ -12,12 +12,21 @@ from typing import Final
 import msgspec
 
 from cpa.errors import MalformedRequest
-from cpa.formats.json import JsonError, decode_members
+from cpa.formats.json import JsonError, decode_members, encode
 from cpa.formats.names import Format
 from cpa.translation.context import Context
 from cpa.translation.gemini import wire
 from cpa.translation.gemini.media_parts import read_blob, read_file
-from cpa.translation.gemini.wire import Content, FunctionCall, FunctionResponse, Part
+from cpa.translation.gemini.wire import (
+    Content,
+    FunctionCall,
+    FunctionResponse,
+    Part,
+    PlainCall,
+    PlainContent,
+    PlainPart,
+    PlainResponse,
+)
 from cpa.translation.ir import (
     Call,
     Media,
@@ -36,10 +45,12 @@ from cpa.translation.ir import (
     Turn,
 )
 from cpa.translation.ir import Part as IRPart
-from cpa.translation.literals import read_text
+from cpa.translation.literals import object_call, read_text
 from cpa.translation.signatures import unwrap
 
 ORIGIN: Final = Format.GEMINI.value
+_ABSENT: Final = wire.ABSENT
+_USER, _ASSISTANT, _SYSTEM = Role  # looking into an enumeration takes long
 _OPERATOR: Final = frozenset({"system", "developer"})
 _PLAIN_KEYS: Final = frozenset({"output", "result", "content"})
 """Members of a function's response that hold nothing but its text (2.8)."""
@@ -61,7 +72,7 @@ class ContentReader:
         self._native = native
         self._turns: list[Turn] = []
         self._parts: list[IRPart] = []
-        self._texts: list[str] = []
+        self._texts: list[Text] = []
         self._thoughts: list[str] = []
 
     def feed(self, contents: list[Content]) -> None:
@@ -76,6 +87,64 @@ class ContentReader:
             read = self._of_model if role == "model" else self._of_user
             for number, part in enumerate(parts):
                 read(part, (place, number))
+
+    def feed_plain(self, contents: list[PlainContent]) -> None:
+        """The same for contents of plain parts, for providers of other protocols. Raises: MalformedRequest."""
+        for place, content in enumerate(contents):
+            if content.role == "model":
+                self._join_turn(_ASSISTANT)
+                for number, part in enumerate(content.parts):
+                    self._plain_of_model(part, (place, number))
+            else:
+                self._begin_turn(_SYSTEM if content.role in _OPERATOR else _USER)
+                for number, part in enumerate(content.parts):
+                    self._plain_of_user(part, (place, number))
+
+    def _plain_of_model(self, part: PlainPart, place: _Place) -> None:
+        call = part.functionCall
+        if part.thought or part.functionResponse is not None:
+            self._of_model(self._whole(part, place), place)
+        elif call is not None and part.text is _ABSENT:
+            if self._texts or self._thoughts:
+                self._flush()
+            self._parts.append(read_call(call, part.thoughtSignature or "", place))
+        else:
+            text = read_text(part.text)
+            if text is None or not text.written or part.thoughtSignature or call is not None:
+                self._of_model(self._whole(part, place), place)
+                return
+            if self._thoughts:
+                self._flush()
+            self._texts.append(text)
+
+    def _plain_of_user(self, part: PlainPart, place: _Place) -> None:
+        response = part.functionResponse
+        if part.thought or part.functionCall is not None or part.thoughtSignature:
+            self._of_user(self._whole(part, place), place)
+        elif response is not None and part.text is _ABSENT:
+            result = _plain_result(response)
+            if result is None:
+                self._of_user(self._whole(part, place), place)
+            else:
+                self._parts.append(result)
+        else:
+            text = read_text(part.text)
+            if text is None or not text.written or response is not None:
+                self._of_user(self._whole(part, place), place)
+            else:
+                self._parts.append(text)
+
+    def _whole(self, part: PlainPart, place: _Place) -> Part:
+        """*part* as one that may hold anything."""
+        if part.functionResponse is not None:
+            return wire.read_part(self._spans(*place))
+        call = part.functionCall
+        return Part(
+            text=wire.as_text(part.text) if wire.given(part.text) else None,
+            thought=part.thought,
+            thoughtSignature=part.thoughtSignature,
+            functionCall=None if call is None else FunctionCall(id=call.id, name=call.name, args=call.args),
+        )
 
     def finish(self) -> list[Turn]:
         """The turns."""
@@ -94,8 +163,8 @@ class ContentReader:
     def _flush(self) -> None:
         """The pieces of text or thought that wait: only one kind does at a time."""
         if self._texts:
-            self._parts.append(Text(text="".join(self._texts)))
-            self._texts = []
+            pieces, self._texts = self._texts, []
+            self._parts.append(pieces[0] if len(pieces) == 1 else Text(text="".join(piece.text for piece in pieces)))
         if self._thoughts:
             self._parts.append(Reasoning(texts=["".join(self._thoughts)]))
             self._thoughts = []
@@ -108,7 +177,7 @@ class ContentReader:
             if not part.thought:
                 if self._thoughts:
                     self._flush()
-                self._texts.append(text)
+                self._texts.append(Text(text=text, written=text))
             else:
                 self._thought(text, None)
         call = part.functionCall or part.function_call
@@ -130,7 +199,7 @@ class ContentReader:
             self._thought(text, sig)
         elif sig is not None or text:
             self._flush()
-            self._parts.append(Text(text=text, sigs=[sig] if sig is not None else []))
+            self._parts.append(Text(text=text, sigs=[sig] if sig is not None else ()))
 
     def _thought(self, text: str, sig: Sig | None) -> None:
         if self._texts or (sig is not None and sig.kind is SigKind.REDACTED):
@@ -146,13 +215,6 @@ class ContentReader:
     # --- everybody else's ---
 
     def _of_user(self, part: Part, place: _Place) -> None:
-        response = part.functionResponse
-        if response is not None and not part.text and not self._native:
-            result = _plain_response(response)  # as nearly all are
-            if result is not None:
-                self._flush()
-                self._parts.append(result)
-                return
         if part.text and not part.thought:
             self._parts.append(Text(text=part.text))
         elif part.functionCall is not None or part.function_call is not None:
@@ -201,10 +263,13 @@ class ContentReader:
 
     def _unknown(self, place: _Place) -> None:
         span = self._spans(*place)
-        names = ", ".join(wire.members(span))
+        members = wire.members(span)
+        names = ", ".join(members)
         if not names:
             return  # an empty part says nothing
         if self._native:
+            if len(members) < len(decode_members(span)):
+                span = encode(members)  # `functionCall: null` is no call
             self._flush()
             self._parts.append(Native(origin=ORIGIN, raw=span))
         else:
@@ -219,11 +284,11 @@ def path_of(place: _Place) -> str:
     return f"contents[{place[0]}].parts[{place[1]}]"
 
 
-def read_call(found: FunctionCall, signature: str, place: _Place) -> Call:
+def read_call(found: FunctionCall | PlainCall, signature: str, place: _Place) -> Call:
     """A ``functionCall``. Raises: MalformedRequest."""
     if not found.name:
         raise MalformedRequest("functionCall needs a name", param=path_of(place))
-    call = Call(call_id=found.id or "", name=found.name, args=wire.raw_of(found.args))
+    call = object_call(found.id or "", found.name, found.args)
     sig = unwrap(signature, bare=Provenance.GEMINI, kind=SigKind.PART) if signature else None
     if sig is not None:
         sig.of_call = sig.kind is SigKind.PART
@@ -262,28 +327,23 @@ def _inner_blob(raw: msgspec.Raw, path: str, *, native: bool) -> Media:
         raise MalformedRequest("inlineData: expected an object", param=path) from None
 
 
-class _PlainResponse(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """A response that is one text, as nearly all are."""
-
-    output: msgspec.Raw = wire.ABSENT
-    result: msgspec.Raw = wire.ABSENT
-    content: msgspec.Raw = wire.ABSENT
-
-
-_decode_plain = msgspec.json.Decoder(_PlainResponse).decode
-
-
-def _plain_response(response: FunctionResponse) -> Result | None:
+def _plain_result(found: PlainResponse) -> Result | None:
     """A response that is one text and nothing else; None for any other."""
-    if response.response is wire.ABSENT or response.parts is not wire.ABSENT:
+    output = found.response
+    text = None
+    for raw in (output.output, output.result, output.content):
+        if raw is not _ABSENT:
+            if text is not None:
+                return None
+            text = read_text(raw)
+            if text is None:
+                return None
+    if output.error is _ABSENT:
+        return None if text is None else Result(found.id or "", found.name or "", [text])
+    text = read_text(output.error) if text is None else None
+    if text is None or not text.written:
         return None
-    try:
-        found = _decode_plain(response.response)
-    except (ValueError, RecursionError):
-        return None
-    given = [raw for raw in (found.output, found.result, found.content) if raw is not wire.ABSENT]
-    text = read_text(given[0]) if len(given) == 1 else None
-    return None if text is None else Result(call_id=response.id or "", name=response.name or "", parts=[text])
+    return Result(found.id or "", found.name or "", [text], is_error=True)
 
 
 def _plain(response: Raw) -> tuple[str | None, bool]:

@@ -28,7 +28,7 @@ from cpa.translation.system import (
     merge_turns,
     system_as_user,
 )
-from cpa.translation.tools import NameRule, RepairTarget, build_names, check_choice, repair
+from cpa.translation.tools import NameRule, RepairTarget, build_names, check_choice, repair, survey
 
 MAX_STOPS: Final = 5
 MAX_SEED: Final = 2**31
@@ -63,8 +63,9 @@ def emit_request(request: IRRequest, ctx: Context) -> bytes:
     _refuse(request)
     fixups(request, ctx)
     check_choice(request)
-    ctx.names = build_names(request, NameRule.GEMINI, wrap_custom=True)
-    repair(request, RepairTarget.GEMINI, ctx)
+    seen = survey(request, RepairTarget.GEMINI)
+    ctx.names = build_names(request, NameRule.GEMINI, seen=seen, wrap_custom=True)
+    repair(request, RepairTarget.GEMINI, ctx, seen)
     adapt(request, ctx)
     request.turns = drop_empty_texts(system_as_user(request.turns, ctx))
     drop_prefill(request, ctx)
@@ -117,7 +118,7 @@ def _refuse(request: IRRequest) -> None:
 def _system(request: IRRequest, ctx: Context) -> list[Members]:
     if any(block.cache for block in request.system):
         ctx.lose("system.cache_control", dropped=True)
-    return [{"text": block.text} for block in request.system if block.text]
+    return [{"text": text} for block in request.system if (text := block.written or block.text)]
 
 
 # --- members ---------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ Two steps. `adapt` replaces, in the intermediate representation, whatever Gemini
 be written, and the shared passes over turns see what will be sent. `write_contents` writes them.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -28,14 +29,16 @@ from cpa.translation.ir import (
     Sig,
     Text,
     Turn,
+    Written,
 )
 from cpa.translation.literals import is_blank
 from cpa.translation.loss import Untranslatable
 from cpa.translation.media import document_text, foreign_items_text
 from cpa.translation.signatures import GEMINI_BYPASS, for_family
-from cpa.translation.tools import args_object, media_intro, split_result_media
+from cpa.translation.tools import args_object, media_intro, split_result_media, written_object
 
 SUMMARY_INTRO: Final = "Summary of earlier conversation: "
+_USER, _ASSISTANT, _SYSTEM = Role  # looking into an enumeration takes long
 
 
 # --- what Gemini can read --------------------------------------------------------------------------------------------
@@ -43,18 +46,17 @@ SUMMARY_INTRO: Final = "Summary of earlier conversation: "
 
 def adapt(request: IRRequest, ctx: Context) -> None:
     """Replace what Gemini cannot read, in place. Raises: Untranslatable."""
-    last_user = next((turn for turn in reversed(request.turns) if turn.role is Role.USER), None)
+    last_user = next((turn for turn in reversed(request.turns) if turn.role is _USER), None)
     for number, turn in enumerate(request.turns):
+        if turn.plain:  # as nearly all are
+            continue
         if turn is last_user:
             _refuse_unreadable(turn, number)
-        for part in turn.parts:
-            if not _fits(part, turn.role):
-                break
-        else:
-            continue  # as of nearly all turns
         kept: list[Part] = []
         for place, part in enumerate(turn.parts):
-            if _fits(part, turn.role):
+            if type(part) is Reasoning:
+                kept.extend(_reasoning(part, turn.role, f"messages[{number}].content[{place}]", ctx))
+            elif _fits(part, turn.role):
                 kept.append(part)
             else:
                 kept.extend(_adapted(part, turn.role, f"messages[{number}].content[{place}]", ctx))
@@ -72,26 +74,26 @@ def _refuse_unreadable(turn: Turn, number: int) -> None:
 def _fits(part: Part, role: Role) -> bool:
     """Nothing is to be done, as for nearly all parts."""
     if isinstance(part, Call):
-        return role is Role.ASSISTANT
+        return role is _ASSISTANT
     if isinstance(part, Result):
         only = part.parts[0] if len(part.parts) == 1 else None
         return isinstance(only, Text) and not part.cache
-    return isinstance(part, Text) and not part.cache and bool(part.literal or part.text)
+    return isinstance(part, Text) and not part.cache and bool(part.written or part.text)
 
 
 def _adapted(part: Part, role: Role, path: str, ctx: Context) -> list[Part]:
     match part:
         case Text():
             _lose_cache(part, path, ctx)
-            signed = role is Role.ASSISTANT and bool(_own(part.sigs))
+            signed = role is _ASSISTANT and bool(_own(part.sigs))
             return [part] if part.text or signed else []
         case Media():
             _lose_cache(part, path, ctx)
-            if role is Role.SYSTEM:
+            if role is _SYSTEM:
                 return [part]  # told by `system.system_as_user`
             return _media(part, path, ctx)
         case Call():
-            if role is Role.ASSISTANT:
+            if role is _ASSISTANT:
                 return [part]
             return [Text(text=f"{part.name}({args_object(part).decode('utf-8', 'replace')})")]
         case Result():
@@ -101,10 +103,7 @@ def _adapted(part: Part, role: Role, path: str, ctx: Context) -> list[Part]:
             ]
             return [part]
         case Reasoning():
-            if role is Role.ASSISTANT and _own(part.sigs):
-                return [part]
-            ctx.lose(path, "reasoning without a signature of this provider", dropped=True)
-            return []
+            return _reasoning(part, role, path, ctx)
         case Refusal():
             return [Text(text=part.text)] if part.text else []
         case Compaction():
@@ -113,6 +112,13 @@ def _adapted(part: Part, role: Role, path: str, ctx: Context) -> list[Part]:
             return [Text(text=SUMMARY_INTRO + part.text)]
         case ServerCall() | ServerResult() | Native():
             return _provider_step(part, path, ctx)
+
+
+def _reasoning(part: Reasoning, role: Role, path: str, ctx: Context) -> list[Part]:
+    if role is _ASSISTANT and _own(part.sigs):
+        return [part]
+    ctx.lose(path, "reasoning without a signature of this provider", dropped=True)
+    return []
 
 
 def _lose_cache(part: Text | Media | Result, path: str, ctx: Context) -> None:
@@ -142,7 +148,7 @@ def _provider_step(part: ServerCall | ServerResult | Native, path: str, ctx: Con
     return []
 
 
-def _own(sigs: list[Sig]) -> str:
+def _own(sigs: Sequence[Sig]) -> str:
     """The signature among *sigs* that Gemini takes back; empty = none."""
     found = for_family(sigs, Provenance.GEMINI) if sigs else []
     return found[-1].data if found else ""
@@ -151,17 +157,79 @@ def _own(sigs: list[Sig]) -> str:
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
-def write_contents(turns: list[Turn], ctx: Context) -> list[Members]:
+class TextPart(msgspec.Struct, gc=False):
+    """A text. What nearly all parts are has structs, which cost half of what a dict does."""
+
+    text: Written
+
+
+class FunctionCall(msgspec.Struct, gc=False):
+    """``functionCall``."""
+
+    id: str
+    name: str
+    args: msgspec.Raw
+
+
+class CallPart(msgspec.Struct, gc=False):
+    """A call."""
+
+    functionCall: FunctionCall
+
+
+class SignedCallPart(msgspec.Struct, gc=False):
+    """A call with its signature."""
+
+    functionCall: FunctionCall
+    thoughtSignature: str
+
+
+class Output(msgspec.Struct, gc=False):
+    """What a function returned."""
+
+    output: Written
+
+
+class Failure(msgspec.Struct, gc=False):
+    """How a function failed."""
+
+    error: Written
+
+
+class FunctionResponse(msgspec.Struct, gc=False):
+    """``functionResponse`` without media."""
+
+    id: str
+    name: str
+    response: Output | Failure
+
+
+class ResponsePart(msgspec.Struct, gc=False):
+    """A response to a call."""
+
+    functionResponse: FunctionResponse
+
+
+WrittenPart = TextPart | CallPart | SignedCallPart | ResponsePart | Members | msgspec.Raw
+
+
+class Content(msgspec.Struct, gc=False):
+    """A turn as it is sent."""
+
+    role: str
+    parts: list[WrittenPart]
+
+
+def write_contents(turns: list[Turn], ctx: Context) -> list[Content]:
     """``contents`` of turns that `adapt` has seen, of alternating roles, beginning with the user's."""
     loop = _loop_start(turns)
-    contents: list[Members] = []
-    for place, turn in enumerate(turns):
-        if turn.role is Role.ASSISTANT:
-            parts = _model_parts(turn, ctx, in_loop=place >= loop)
-        else:
-            parts = _user_parts(turn, ctx)
-        contents.append({"role": "model" if turn.role is Role.ASSISTANT else "user", "parts": parts})
-    return contents
+    writer = _Writer(ctx)
+    return [
+        Content("model", writer.of_model(turn.parts, in_loop=place >= loop))
+        if turn.role is _ASSISTANT
+        else Content("user", writer.of_user(turn.parts))
+        for place, turn in enumerate(turns)
+    ]
 
 
 def _loop_start(turns: list[Turn]) -> int:
@@ -169,56 +237,101 @@ def _loop_start(turns: list[Turn]) -> int:
     their own to results, which do not end the loop."""
     for place in range(len(turns) - 1, -1, -1):
         turn = turns[place]
-        if turn.role is Role.USER and not any(isinstance(part, Result) for part in turn.parts):
+        if turn.role is _USER and not any(isinstance(part, Result) for part in turn.parts):
             return place + 1
     return 0
 
 
-def _model_parts(turn: Turn, ctx: Context, *, in_loop: bool) -> list[Members | msgspec.Raw]:
-    parts: list[Members | msgspec.Raw] = []
-    first_call = True
-    for part in turn.parts:
-        match part:
-            case Text():
-                written: Members = {"text": part.literal or part.text}
-                if part.sigs or ctx.signatures is not None:
-                    _sign(written, _own(part.sigs) or _remembered_text(part, ctx))
-                parts.append(written)
-            case Reasoning():
-                written = {"text": "\n\n".join(part.texts), "thought": True}
-                _sign(written, _own(part.sigs))
-                parts.append(written)
-            case Call():
+class _Writer:
+    """Writes the parts of turns."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._names = ctx.names
+        self._remembered = ctx.signatures
+        # Of Chat's clients, which lose them, texts are looked up as well (2.10).
+        self._with_texts = ctx.signatures is not None and ctx.client is Format.OPENAI
+
+    def of_model(self, parts: list[Part], *, in_loop: bool) -> list[WrittenPart]:
+        """A turn of the model's. *in_loop*: it belongs to the running tool loop."""
+        written: list[WrittenPart] = []
+        unsigned = in_loop  # the first call has to be signed, its siblings stay as they are (2.10)
+        for part in parts:
+            if type(part) is Text:
                 signature = ""
-                if part.sigs or ctx.signatures is not None:
-                    signature = _own(part.sigs) or _remembered_call(part, ctx)
-                if not signature and first_call and in_loop:
-                    signature = GEMINI_BYPASS  # siblings stay unsigned (2.10)
-                first_call = False
-                parts.append(_call(part, signature, ctx))
-            case _:
-                parts.extend(_common(part))
-    return parts
+                if part.sigs or self._with_texts:
+                    signature = _own(part.sigs) or self._remembered_text(part)
+                text = part.written or part.text
+                written.append({"text": text, "thoughtSignature": signature} if signature else TextPart(text))
+            elif type(part) is Call:
+                signature = ""
+                if part.sigs or self._remembered is not None:
+                    signature = _own(part.sigs) or self._remembered_call(part)
+                if unsigned:
+                    unsigned = False
+                    signature = signature or GEMINI_BYPASS
+                name = part.name if self._names.unchanged else self._names.to_wire(part.name, part.namespace)
+                call = FunctionCall(part.call_id, name, written_object(part))
+                written.append(SignedCallPart(call, signature) if signature else CallPart(call))
+            elif type(part) is Reasoning:
+                thought: Members = {"text": "\n\n".join(part.texts), "thought": True}
+                _sign(thought, _own(part.sigs))
+                written.append(thought)
+            else:
+                written.extend(_common(part))
+        return written
 
+    def of_user(self, parts: list[Part]) -> list[WrittenPart]:
+        """Anybody else's turn: responses to functions first, as many as there were calls; then what else is said."""
+        responses: list[WrittenPart] = []
+        returned: list[WrittenPart] = []
+        said: list[WrittenPart] = []
+        for part in parts:
+            if type(part) is Result:
+                responses.append(self._response(part, returned))
+            elif type(part) is Text:
+                said.append(TextPart(part.written or part.text))
+            else:
+                said.extend(_common(part))
+        return responses + returned + said if returned or said else responses
 
-def _user_parts(turn: Turn, ctx: Context) -> list[Members | msgspec.Raw]:
-    """Responses to functions first, as many as there were calls; then what else the user says."""
-    if len(turn.parts) == 1 and isinstance(only := turn.parts[0], Text):
-        return [{"text": only.literal or only.text}]
-    responses: list[Members | msgspec.Raw] = []
-    returned: list[Members | msgspec.Raw] = []
-    said: list[Members | msgspec.Raw] = []
-    for part in turn.parts:
-        if isinstance(part, Result):
-            responses.append(_response(part, returned, ctx))
-        elif isinstance(part, Text):
-            said.append({"text": part.literal or part.text})
+    def _response(self, result: Result, returned: list[WrittenPart]) -> ResponsePart | Members:
+        """A ``functionResponse``. Media that cannot stand in it go to *returned*, introduced by a text."""
+        name = result.name if self._names.unchanged else self._names.to_wire(result.name, result.namespace)
+        only = result.parts[0] if len(result.parts) == 1 and not result.json else None
+        if type(only) is Text:
+            text = only.written or only.text
+            told = Failure(text) if result.is_error else Output(text)
+            return ResponsePart(FunctionResponse(result.call_id, name, told))
+        response: Members | msgspec.Raw
+        media: list[Media] = []
+        if result.json:
+            media = [part for part in result.parts if isinstance(part, Media)]
+            raw = msgspec.Raw(result.json)
+            own = self._ctx.client is Format.GEMINI and result.json.startswith(b"{")
+            response = raw if own else {"error" if result.is_error else "output": raw}
         else:
-            said.extend(_common(part))
-    return responses + returned + said
+            joined, media = split_result_media(result)
+            response = {"error" if result.is_error else "output": joined}
+        function: Members = {"id": result.call_id, "name": name, "response": response}
+        if media and self._ctx.profile.tool_result_media:
+            function["parts"] = [write_media(part) for part in media]
+        elif media:
+            returned.append({"text": media_intro(result).text})
+            returned.extend(write_media(part) for part in media)
+        return {"functionResponse": function}
+
+    def _remembered_call(self, call: Call) -> str:
+        """Of clients that lose signatures (2.10)."""
+        return _own(self._remembered.of_call(call.call_id)) if self._remembered is not None else ""
+
+    def _remembered_text(self, part: Text) -> str:
+        if not self._with_texts or self._remembered is None or not (part.written or part.text):
+            return ""
+        return _own(self._remembered.of_text(part.text))
 
 
-def _common(part: Part) -> list[Members | msgspec.Raw]:
+def _common(part: Part) -> list[WrittenPart]:
     match part:
         case Media():
             written = write_media(part)
@@ -233,57 +346,3 @@ def _common(part: Part) -> list[Members | msgspec.Raw]:
 def _sign(part: Members, signature: str) -> None:
     if signature:
         part["thoughtSignature"] = signature
-
-
-def _call(call: Call, signature: str, ctx: Context) -> Members:
-    # An object that another body held is not read once more.
-    args = call.args if not call.args_text and call.args.startswith(b"{") else args_object(call)
-    part: Members = {
-        "functionCall": {
-            "id": call.call_id,
-            "name": ctx.names.to_wire(call.name, call.namespace),
-            "args": msgspec.Raw(args),
-        }
-    }
-    _sign(part, signature)
-    return part
-
-
-def _response(result: Result, returned: list[Members | msgspec.Raw], ctx: Context) -> Members:
-    """A ``functionResponse``. Media that cannot stand in it go to *returned*, introduced by a text."""
-    response: Members | msgspec.Raw
-    media: list[Media] = []
-    only = result.parts[0] if len(result.parts) == 1 and not result.json else None
-    if isinstance(only, Text):
-        response = {"error" if result.is_error else "output": only.literal or only.text}
-    elif result.json:
-        media = [part for part in result.parts if isinstance(part, Media)]
-        raw = msgspec.Raw(result.json)
-        own = ctx.client is Format.GEMINI and result.json.startswith(b"{")
-        response = raw if own else {"error" if result.is_error else "output": raw}
-    else:
-        text, media = split_result_media(result)
-        response = {"error" if result.is_error else "output": text}
-    function: Members = {
-        "id": result.call_id,
-        "name": ctx.names.to_wire(result.name, result.namespace),
-        "response": response,
-    }
-    if media and ctx.profile.tool_result_media:
-        function["parts"] = [write_media(part) for part in media]
-    elif media:
-        returned.append({"text": media_intro(result).text})
-        returned.extend(write_media(part) for part in media)
-    return {"functionResponse": function}
-
-
-def _remembered_call(call: Call, ctx: Context) -> str:
-    """Of clients that lose signatures (2.10)."""
-    found = ctx.signatures.of_call(call.call_id) if ctx.signatures is not None else ()
-    return _own(list(found)) if found else ""
-
-
-def _remembered_text(part: Text, ctx: Context) -> str:
-    if ctx.signatures is None or ctx.client is not Format.OPENAI or not (part.literal or part.text):
-        return ""
-    return _own(list(ctx.signatures.of_text(part.text)))

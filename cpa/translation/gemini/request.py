@@ -25,6 +25,7 @@ from cpa.translation.ir import (
 )
 from cpa.translation.literals import sound
 from cpa.translation.reasoning import intent_from_budget, intent_from_effort
+from cpa.translation.tool_cache import read_once
 
 ORIGIN: Final = Format.GEMINI.value
 CONFIG: Final = "generationConfig"
@@ -39,17 +40,30 @@ _Config = dict[str, msgspec.Raw]
 def parse_request(body: bytes, ctx: Context) -> IRRequest:
     """Read a client's request, or that of a token count. See `spoke.ParseRequest`."""
     body = sound(body)
-    found, body = _body(body)
     native = family(ctx.provider) == family(Format.GEMINI)
-    reader = ContentReader(ctx, _spans(body), native=native)
-    contents = found.contents
-    if contents is not None:
-        reader.feed(contents if isinstance(contents, list) else [contents])
+    plain = None if native else wire.read_plain_body(body)
+    found: Body
+    if plain is not None and plain.contents:
+        found = plain
+        reader = ContentReader(ctx, _spans(body), native=native)
+        reader.feed_plain(plain.contents)
+    else:
+        plain = None
+        found, body = _body(body)
+        reader = ContentReader(ctx, _spans(body), native=native)
+        contents = found.contents
+        if contents is not None:
+            reader.feed(contents if isinstance(contents, list) else [contents])
     choice, extras = read_choice(_either(found.toolConfig, found.tool_config))
     raw = _either(found.generationConfig, found.generation_config)
     if wire.given(raw) and bytes(memoryview(raw)[:1]) != b"{":
         _bad(CONFIG, "an object")
     config = wire.members(raw) if wire.given(raw) else {}
+    tools, toolset = (
+        (read_tools(found.tools, native=native), None)
+        if native or not wire.given(found.tools)
+        else read_once(found.tools, ctx, lambda: read_tools(found.tools, native=native))
+    )
     request = IRRequest(
         client_format=ORIGIN,
         client_model=ctx.client_model,
@@ -57,7 +71,8 @@ def parse_request(body: bytes, ctx: Context) -> IRRequest:
         stream=ctx.stream,
         system=read_system(_either(found.systemInstruction, found.system_instruction), ctx),
         turns=reader.finish(),
-        tools=read_tools(found.tools, native=native),
+        tools=tools,
+        toolset=toolset,
         tool_choice=choice,
         sampling=_sampling(config),
         output=_output(config),
@@ -69,7 +84,8 @@ def parse_request(body: bytes, ctx: Context) -> IRRequest:
     if tier in TIERS:
         request.tier = tier
     extras.update({f"{CONFIG}.{name}": bytes(value) for name, value in config.items()})
-    extras.update({name: bytes(value) for name, value in wire.members(body).items() if name not in _KNOWN})
+    if plain is None:
+        extras.update({name: bytes(value) for name, value in wire.members(body).items() if name not in _KNOWN})
     if extras:
         request.extras[ORIGIN] = extras
     return request

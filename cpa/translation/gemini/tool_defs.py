@@ -15,6 +15,7 @@ from cpa.translation.ir import ChoiceMode, IRRequest, Raw, Tool, ToolChoice, Too
 from cpa.translation.loss import Untranslatable
 from cpa.translation.profile import SchemaTier
 from cpa.translation.schema import clean_gemini
+from cpa.translation.tool_cache import write_once
 from cpa.translation.tools import EMPTY_SCHEMA, allowed_tools, descriptions, merge_tools, wrapped_schema
 
 ORIGIN: Final = Format.GEMINI.value
@@ -126,10 +127,14 @@ def write_tools(request: IRRequest, ctx: Context) -> list[Members]:
     tools = request.tools if required_subset else allowed_tools(request)
     places = {id(tool): place for place, tool in enumerate(request.tools)}
     clients = [tool for tool in tools if tool.kind is not ToolKind.SERVER]
-    declared = [
-        _declaration(tool, text, f"tools[{places[id(tool)]}]", ctx)
-        for tool, text in zip(clients, descriptions(clients), strict=True)
-    ]
+
+    def declare() -> list[Members]:
+        return [
+            _declaration(tool, text, f"tools[{places[id(tool)]}]", ctx)
+            for tool, text in zip(clients, descriptions(clients), strict=True)
+        ]
+
+    declared = write_once(request, ctx, declare, dialect=ctx.profile.schema_tier.value)
     out: list[Members] = [{DECLARATIONS: declared}] if declared else []
     for tool in tools:
         if tool.kind is ToolKind.SERVER:

@@ -130,6 +130,54 @@ class Body(msgspec.Struct, gc=False):
     generate_content_request: msgspec.Raw = ABSENT
 
 
+class PlainCall(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """A call, whole."""
+
+    id: str | None = None
+    name: str | None = None
+    args: msgspec.Raw = ABSENT
+
+
+class PlainOutput(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """A response that is one text, as nearly all are."""
+
+    output: msgspec.Raw = ABSENT
+    error: msgspec.Raw = ABSENT
+    result: msgspec.Raw = ABSENT
+    content: msgspec.Raw = ABSENT
+
+
+class PlainResponse(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """A response without media."""
+
+    response: PlainOutput
+    id: str | None = None
+    name: str | None = None
+
+
+class PlainPart(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """A part as agents write nearly all of them. *text* raw: long texts are not decoded, see `literals`."""
+
+    text: msgspec.Raw = ABSENT
+    thought: bool | None = None
+    thoughtSignature: str | None = None
+    functionCall: PlainCall | None = None
+    functionResponse: PlainResponse | None = None
+
+
+class PlainContent(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """A turn of nothing else."""
+
+    role: str | None = None
+    parts: list[PlainPart] = []
+
+
+class PlainBody(Body, forbid_unknown_fields=True):
+    """A request without any member that is rare: it needs no second look for what this version does not know."""
+
+    contents: list[PlainContent] = []  # type: ignore[assignment] # never used as the other
+
+
 class Declaration(msgspec.Struct, gc=False):
     """A declaration of a function."""
 
@@ -171,6 +219,7 @@ class Frame(msgspec.Struct, gc=False):
     response: msgspec.Raw = ABSENT
 
 
+_decode_plain: Final = msgspec.json.Decoder(PlainBody).decode
 _decode_body: Final = msgspec.json.Decoder(Body).decode
 _decode_content: Final = msgspec.json.Decoder(Content).decode
 _decode_call: Final = msgspec.json.Decoder(FunctionCall).decode
@@ -204,6 +253,14 @@ def read_body(data: bytes) -> Body:
         return _piecewise(Body, decode_members(mended), {"contents": _contents})
 
 
+def read_plain_body(data: bytes) -> PlainBody | None:
+    """A request, if it is a plain one."""
+    try:
+        return _decode_plain(data)
+    except (ValueError, RecursionError):
+        return None
+
+
 def read_frame(data: bytes) -> Frame:
     """An answer, or a frame of one. Raises: ValueError when *data* is no JSON object, or has no list of candidates."""
     try:
@@ -220,7 +277,8 @@ def read_content(data: bytes | msgspec.Raw) -> Content:
         return _piecewise(Content, _object(data), {"parts": _parts})
 
 
-def _read_part(data: msgspec.Raw) -> Part:
+def read_part(data: bytes | msgspec.Raw) -> Part:
+    """A part. Raises: ValueError when *data* is no object."""
     try:
         return _decode_part(data)
     except (ValueError, RecursionError):
@@ -229,7 +287,7 @@ def _read_part(data: msgspec.Raw) -> Part:
     if text is not None:  # a list of strings
         return Part(text=text)
     readers: dict[str, Callable[[msgspec.Raw], Any]] = {
-        "text": _as_text,
+        "text": as_text,
         "thought": boolean_of,
         "functionCall": _read_call,
         "function_call": _read_call,
@@ -291,7 +349,7 @@ def _contents(data: msgspec.Raw) -> list[Content] | None:
 
 
 def _parts(data: msgspec.Raw) -> list[Part] | None:
-    return _each(data, _read_part, "parts")
+    return _each(data, read_part, "parts")
 
 
 def _candidates(data: msgspec.Raw) -> list[Candidate] | None:
@@ -349,7 +407,8 @@ def _object(data: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
         raise ValueError("expected an object") from None
 
 
-def _as_text(raw: msgspec.Raw) -> str:
+def as_text(raw: msgspec.Raw) -> str:
+    """The string that *raw* is, or its JSON text."""
     text = text_of(raw)
     return bytes(raw).decode("utf-8", "replace") if text is None else text
 
@@ -369,6 +428,8 @@ def camel(name: str) -> str:
 
 def members(raw: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
     """The members of a small object, undecoded, by their names in camel case, without nulls; nothing for no object."""
+    if not raw:
+        return {}
     try:
         found = decode_members(bytes(raw))
     except JsonError:

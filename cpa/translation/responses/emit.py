@@ -10,7 +10,7 @@ from cpa.formats.json import JsonError, decode_members, encode
 from cpa.formats.names import Format
 from cpa.jsontypes import JsonObject, JsonValue
 from cpa.translation.context import Context
-from cpa.translation.ir import Authority, IRRequest, OutputKind, ReasoningMode, SysBlock
+from cpa.translation.ir import Authority, IRRequest, OutputKind, ReasoningMode, SysBlock, Written
 from cpa.translation.loss import Untranslatable
 from cpa.translation.profile import CapabilityKind
 from cpa.translation.reasoning import responses_reasoning
@@ -18,7 +18,8 @@ from cpa.translation.responses.emit_items import write_turns
 from cpa.translation.responses.tool_defs import FAMILY, write_choice, write_tools
 from cpa.translation.schema import from_openapi, is_strict
 from cpa.translation.system import fixups
-from cpa.translation.tools import NameRule, RepairTarget, build_names, check_choice, repair
+from cpa.translation.tool_cache import write_once
+from cpa.translation.tools import NameRule, RepairTarget, build_names, check_choice, repair, survey
 
 ORIGIN: Final = Format.OPENAI_RESPONSE.value
 ENCRYPTED: Final = "reasoning.encrypted_content"
@@ -61,8 +62,9 @@ def emit_request(request: IRRequest, ctx: Context) -> bytes:
         check_choice(request)
     codex = ctx.profile.codex
     own = request.client_format in FAMILY
-    ctx.names = build_names(request, NameRule.OPENAI, flatten=False)
-    repair(request, RepairTarget.RESPONSES, ctx)
+    seen = survey(request, RepairTarget.RESPONSES)
+    ctx.names = build_names(request, NameRule.OPENAI, seen=seen, flatten=False)
+    repair(request, RepairTarget.RESPONSES, ctx, seen)
 
     body: JsonObject = {"model": request.model}
     if codex or request.stream:
@@ -70,8 +72,8 @@ def emit_request(request: IRRequest, ctx: Context) -> bytes:
     instructions, leading = _system(request, ctx)
     if instructions or codex:
         body["instructions"] = instructions
-    body["input"] = [*leading, *write_turns(request, ctx)]
-    tools = write_tools(request, ctx)
+    body["input"] = [*leading, *write_turns(request, ctx)]  # type: ignore[list-item] # structs among them
+    tools = write_once(request, ctx, lambda: write_tools(request, ctx))
     if tools:
         body["tools"] = list(tools)
     choice = write_choice(request, ctx.names)
@@ -103,29 +105,31 @@ def _refuse(request: IRRequest) -> None:
 # --- system text -----------------------------------------------------------------------------------------------------
 
 
-def _system(request: IRRequest, ctx: Context) -> tuple[str, list[JsonObject]]:
+def _system(request: IRRequest, ctx: Context) -> tuple[Written, list[JsonObject]]:
     """(instructions, leading items): OpenAI's clients keep their items, of others all is instructions (2.2)."""
     codex = ctx.profile.codex
     items_from_client = request.client_format in FAMILY or request.client_format == Format.OPENAI
-    texts: list[str] = []
+    texts: list[SysBlock] = []
     items: list[JsonObject] = []
     lost = False
     for block in request.system:
         lost = lost or bool(block.cache)
-        if not block.text:
+        if not (block.written or block.text):
             continue
         if codex or (items_from_client and not block.instructions):
             items.append(_system_item(block, codex=codex))
         else:
-            texts.append(block.text)
+            texts.append(block)
     if lost:
         ctx.lose("system.cache_control", dropped=True)
-    return "\n\n".join(texts), items
+    if len(texts) == 1:
+        return texts[0].written or texts[0].text, items
+    return "\n\n".join(block.text for block in texts), items
 
 
 def _system_item(block: SysBlock, *, codex: bool) -> JsonObject:
     role = Authority.DEVELOPER if codex else block.authority
-    content: list[JsonValue] = [{"type": "input_text", "text": block.text}]
+    content: list[JsonValue] = [{"type": "input_text", "text": block.written or block.text}]
     return {"type": "message", "role": role.value, "content": content}
 
 

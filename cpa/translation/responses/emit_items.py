@@ -1,6 +1,6 @@
 """Turns as input items of Responses (translation 2.2, 2.3, 2.5, 2.8, 2.10, 2.16)."""
 
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -28,6 +28,7 @@ from cpa.translation.ir import (
     SigKind,
     Text,
     Turn,
+    Written,
 )
 from cpa.translation.loss import Untranslatable
 from cpa.translation.media import data_url, document_text, foreign_items_text, placeholder
@@ -36,10 +37,46 @@ from cpa.translation.signatures import for_family
 from cpa.translation.tools import args_string, error_text
 
 MAX_ITEM_ID: Final = 64
+_USER, _TEXT = Role.USER, Shape.TEXT  # looking into an enumeration takes long
 _OPENAI: Final = frozenset({Format.OPENAI_RESPONSE.value, Format.CODEX.value, Format.OPENAI.value})
 
 
-def write_turns(request: IRRequest, ctx: Context) -> list[JsonValue]:
+class Said(msgspec.Struct, gc=False):
+    """A message in its easy form. What nearly all items are has structs, which cost half of what a dict does."""
+
+    type: str
+    role: str
+    content: "Written | list[InputText]"
+
+
+class InputText(msgspec.Struct, gc=False):
+    """A text of anybody but the model."""
+
+    type: str
+    text: Written
+
+
+class FunctionCall(msgspec.Struct, gc=False):
+    """A call of a function."""
+
+    type: str
+    call_id: str
+    name: str
+    arguments: str
+
+
+class Output(msgspec.Struct, gc=False):
+    """What a function returned, a text."""
+
+    type: str
+    call_id: str
+    output: Written
+
+
+Item: TypeAlias = "Said | FunctionCall | Output | JsonValue"
+
+
+def write_turns(request: IRRequest, ctx: Context) -> list[Item]:
     """The input after the leading system text."""
     writer = _Writer(request, ctx)
     for place, turn in enumerate(request.turns):
@@ -51,24 +88,62 @@ def write_turns(request: IRRequest, ctx: Context) -> list[JsonValue]:
 
 class _Writer:
     def __init__(self, request: IRRequest, ctx: Context) -> None:
-        self.items: list[JsonValue] = []
+        self.items: list[Item] = []
         self._ctx = ctx
+        self._names = ctx.names
         self._codex = ctx.profile.codex
         self._own = request.client_format in FAMILY
         self._stored = self._own and not ctx.profile.codex and request.state.store is not False
         self._path = ""
+        self._reasons = False
 
     def turn(self, turn: Turn, place: int) -> None:
         """One turn's items, in the order of its parts."""
+        if turn.plain and not self._own:
+            self._plain(turn)
+            return
         self._path = f"messages[{place}]"
         if turn.role is Role.ASSISTANT:
             self._assistant(turn)
         else:
             self._others(turn)
 
+    def _plain(self, turn: Turn) -> None:
+        """A plain turn of another protocol's client: no item has anything that is not said here."""
+        items = self.items
+        said: list[InputText] | None = None  # by the user, in a message that is not finished
+        for part in turn.parts:
+            if type(part) is Text:
+                text = part.written or part.text
+                if turn.role is _USER:
+                    if said is None:
+                        said = []
+                        items.append(Said("message", "user", said))
+                    said.append(InputText("input_text", text))
+                elif self._codex or part.phase or turn.phase:
+                    self._said(part, turn)
+                else:
+                    items.append(Said("message", "assistant", text))
+            elif type(part) is Call:
+                if part.shape is _TEXT or part.namespace:
+                    self._call(part)
+                else:
+                    name = part.name if self._names.unchanged else self._names.to_wire(part.name)
+                    items.append(FunctionCall("function_call", part.call_id, name, args_string(part)))
+            else:
+                assert type(part) is Result
+                if part.is_error or part.shape is _TEXT:
+                    self._result(part)
+                else:
+                    only = part.parts[0]
+                    assert type(only) is Text  # otherwise the turn is not plain
+                    items.append(Output("function_call_output", part.call_id, only.written or only.text))
+
     def drop_dangling_reasoning(self) -> None:
         """A reasoning item wants the item that it led to behind it; where a repair has removed that, it goes too."""
-        kept: list[JsonValue] = []
+        if not self._reasons:
+            return
+        kept: list[Item] = []
         for item in reversed(self.items):
             if _is_reasoning(item) and not (kept and _is_step(kept[-1])):
                 self._ctx.lose("messages", "reasoning whose outcome is gone", dropped=True)
@@ -122,7 +197,7 @@ class _Writer:
         match part:
             case Text():
                 self._lose_cache(part)
-                return {"type": "input_text", "text": part.literal or part.text}
+                return {"type": "input_text", "text": part.written or part.text}
             case Media():
                 self._lose_cache(part)
                 return self._media(part)
@@ -157,7 +232,7 @@ class _Writer:
             match part:
                 case Text():
                     self._lose_cache(part)
-                    if part.literal or part.text:
+                    if part.written or part.text:
                         self._said(part, turn)
                 case Refusal():
                     content: list[JsonValue] = [{"type": "refusal", "refusal": part.text}]
@@ -185,12 +260,12 @@ class _Writer:
         ]
         message: JsonObject = {"type": "message", "role": "assistant"}
         if annotations or self._codex:
-            text: JsonObject = {"type": "output_text", "text": part.literal or part.text}
+            text: JsonObject = {"type": "output_text", "text": part.written or part.text}
             if annotations:
                 text["annotations"] = annotations
             message["content"] = [text]
         else:
-            message["content"] = part.literal or part.text
+            message["content"] = part.written or part.text
         phase = part.phase or ("" if self._own else turn.phase)
         if phase:
             message["phase"] = phase
@@ -230,7 +305,7 @@ class _Writer:
         mark = result.is_error and not self._own
         only = result.parts[0] if len(result.parts) == 1 and not result.json and not mark else None
         if isinstance(only, Text):
-            whole: JsonValue = only.literal or only.text
+            whole: JsonValue = only.written or only.text
             return whole
         if result.json:
             text = result.json.decode("utf-8", "replace")
@@ -266,6 +341,7 @@ class _Writer:
             item["content"] = [{"type": "reasoning_text", "text": text} for text in raw]
         if own:
             item["encrypted_content"] = own[-1].data
+        self._reasons = True
         self.items.append(item)
 
     def _other_step(self, part: ServerCall | ServerResult | Compaction | Native) -> None:
@@ -338,12 +414,16 @@ def _raw(data: bytes) -> JsonValue:
     return msgspec.Raw(data)  # type: ignore[return-value]
 
 
-def _is_reasoning(item: JsonValue) -> bool:
+def _is_reasoning(item: Item) -> bool:
     return isinstance(item, dict) and item.get("type") == "reasoning"
 
 
-def _is_step(item: JsonValue) -> bool:
+def _is_step(item: Item) -> bool:
     """Whether *item* is something that a model does."""
+    if isinstance(item, Said):
+        return item.role == "assistant"
+    if isinstance(item, Output):
+        return False
     if not isinstance(item, dict):
         return True  # an item of the vendor's own, as it came
     kind = str(item.get("type"))

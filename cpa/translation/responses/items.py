@@ -37,12 +37,13 @@ from cpa.translation.ir import (
     Text,
     Turn,
 )
-from cpa.translation.literals import first_of, read_text, sound
+from cpa.translation.literals import first_of, read_text, sound, system_block
 from cpa.translation.loss import Untranslatable
 from cpa.translation.media import file_mime, mime_of_name, parse_data_url
 from cpa.translation.responses import wire
-from cpa.translation.responses.wire import Item, given, raw_of, text_of
+from cpa.translation.responses.wire import InputItem, given, raw_of, text_of
 from cpa.translation.signatures import unwrap, unwrap_compaction
+from cpa.translation.undecoded import UNREAD
 
 ORIGIN: Final = Format.OPENAI_RESPONSE.value
 SUMMARY_INTRO: Final = "Summary of earlier conversation: "
@@ -52,6 +53,9 @@ MAX_REFERENCES: Final = 1000
 Spans = Callable[[], list[msgspec.Raw]]
 """Gives the items undecoded; costs a pass over the body, so it is asked for only when one is needed."""
 
+_USER, _ASSISTANT, _SYSTEM = Role  # looking into an enumeration takes long
+_TEXT: Final = Shape.TEXT
+_RETURNED: Final = (Result, ServerResult)
 _TEXTS: Final = frozenset({"input_text", "output_text", "text"})
 _SERVER_KINDS: Final = {
     "web_search_call": "web_search",
@@ -103,7 +107,7 @@ class ItemReader:
         """An input that is a string: one message of the user."""
         self._add_turn(Turn(role=Role.USER, parts=[Text(text=text)]))
 
-    def feed_items(self, items: list[Item], spans: Spans) -> None:
+    def feed_items(self, items: list[InputItem], spans: Spans) -> None:
         """The input's items, in order."""
         for place, item in enumerate(items):
             self._feed(item, place, spans)
@@ -111,7 +115,7 @@ class ItemReader:
     def feed_stored(self, raws: Iterable[Raw]) -> None:
         """Items of earlier answers, which come before the input."""
         for raw in map(sound, raws):
-            item = wire.read(Item, raw)
+            item = wire.read(InputItem, raw)
             if item is not None:
                 self._feed(item, 0, _just(raw))
 
@@ -121,18 +125,27 @@ class ItemReader:
 
     # --- dispatch ---
 
-    def _feed(self, item: Item, place: int, spans: Spans) -> None:
+    def _feed(self, item: InputItem, place: int, spans: Spans) -> None:
         kind = item.type or ("message" if item.role else "item_reference" if item.id else "")
-        if kind in ("function_call", "custom_tool_call"):
+        if kind == "function_call" or kind == "custom_tool_call":
             self._assistant(self._call(item, kind, place))
-        elif kind in ("function_call_output", "custom_tool_call_output"):
-            self._result(item, kind, place, spans)
+        elif kind == "function_call_output" or kind == "custom_tool_call_output":
+            text = read_text(item.output)
+            if text is None or item.name or item.namespace or item.status or item.cache_control is not wire.ABSENT:
+                self._result(item, kind, place, spans)
+            else:  # as nearly always
+                result = Result(item.call_id or "", parts=[text])
+                if item.id:
+                    result.item_id = item.id
+                if kind == "custom_tool_call_output":
+                    result.shape = _TEXT
+                self._user(result)
         elif kind == "message":
             self._message(item, place, spans)
         else:
             self._rare(item, kind, place, spans)
 
-    def _rare(self, item: Item, kind: str, place: int, spans: Spans) -> None:
+    def _rare(self, item: InputItem, kind: str, place: int, spans: Spans) -> None:
         match kind:
             case "reasoning":
                 self._reasoning(item)
@@ -170,7 +183,7 @@ class ItemReader:
     # --- turns ---
 
     def _add_turn(self, turn: Turn) -> None:
-        self._leading = self._leading and turn.role is Role.SYSTEM
+        self._leading = self._leading and turn.role is _SYSTEM
         self._turns.append(turn)
 
     def _assistant(self, part: Part) -> None:
@@ -178,22 +191,22 @@ class ItemReader:
         if self._sigs and isinstance(part, Text | Call):
             part.sigs = [sig for sig in self._sigs if isinstance(part, Call) or not sig.of_call]
             self._sigs = [sig for sig in self._sigs if isinstance(part, Text) and sig.of_call]
-        if self._turns and self._turns[-1].role is Role.ASSISTANT:
+        if self._turns and self._turns[-1].role is _ASSISTANT:
             self._turns[-1].parts.append(part)
         else:
-            self._add_turn(Turn(role=Role.ASSISTANT, parts=[part]))
+            self._add_turn(Turn(_ASSISTANT, [part]))
 
     def _user(self, part: Part) -> None:
         """Add to the outputs that follow a model's turn."""
         last = self._turns[-1] if self._turns else None
-        if last is not None and last.role is Role.USER and isinstance(last.parts[-1], Result | ServerResult):
+        if last is not None and last.role is _USER and last.parts and type(last.parts[-1]) in _RETURNED:
             last.parts.append(part)
         else:
-            self._add_turn(Turn(role=Role.USER, parts=[part]))
+            self._add_turn(Turn(_USER, [part]))
 
     # --- messages ---
 
-    def _message(self, item: Item, place: int, spans: Spans) -> None:
+    def _message(self, item: InputItem, place: int, spans: Spans) -> None:
         parts = self._parts(item, place, spans)
         cache = b"" if item.cache_control is wire.ABSENT else raw_of(item.cache_control)
         if cache and parts:
@@ -216,21 +229,17 @@ class ItemReader:
     def _system(self, parts: list[Part], authority: Authority) -> None:
         """Leading text is the request's system text; what is no text cannot be there and becomes a turn (2.2)."""
         if self._leading:
-            self.system.extend(
-                SysBlock(text=part.text, authority=authority, cache=part.cache)
-                for part in parts
-                if isinstance(part, Text)
-            )
+            self.system.extend(system_block(part, authority) for part in parts if isinstance(part, Text))
             parts = [part for part in parts if not isinstance(part, Text)]
         if parts:
             self._add_turn(Turn(role=Role.SYSTEM, parts=parts, authority=authority))
 
-    def _parts(self, item: Item, place: int, spans: Spans) -> list[Part]:
+    def _parts(self, item: InputItem, place: int, spans: Spans) -> list[Part]:
         content = item.content
         if content is None:
             return []
         if isinstance(content, str):
-            return [Text(text=content)]
+            return [Text(text=content, written=content)]
         parts: list[Part] = []
         for number, part in enumerate(content):
             if part.type in _TEXTS and part.prompt_cache_breakpoint is wire.ABSENT:  # nearly all
@@ -258,24 +267,25 @@ class ItemReader:
 
     # --- calls and results ---
 
-    def _call(self, item: Item, kind: str, place: int) -> Call:
+    def _call(self, item: InputItem, kind: str, place: int) -> Call:
         if not item.name:
             raise MalformedRequest("a call needs a name", param=f"input[{place}].name")
         custom = kind == "custom_tool_call"
-        return Call(
-            call_id=item.call_id or "",
-            name=item.name,
-            namespace=item.namespace or "",
-            item_id=item.id or "",
-            args=((item.input if custom else item.arguments) or "").encode(),
-            args_text=True,
-            shape=Shape.TEXT if custom else Shape.JSON,
-            status=item.status or "",
-        )
+        args = (item.input if custom else item.arguments) or ""
+        call = Call(item.call_id or "", item.name, UNREAD, True, written=args)
+        if custom:
+            call.shape = _TEXT
+        if item.namespace:
+            call.namespace = item.namespace
+        if item.id:
+            call.item_id = item.id
+        if item.status:
+            call.status = item.status
+        return call
 
-    def _result(self, item: Item, kind: str, place: int, spans: Spans) -> None:
+    def _result(self, item: InputItem, kind: str, place: int, spans: Spans) -> None:
         parts: list[Text | Media] = []
-        text = read_text(item.output) if item.output is not wire.ABSENT else None
+        text = read_text(item.output)
         if text is not None:
             parts.append(text)
         elif given(item.output) and first_of(item.output) != b"[":
@@ -305,7 +315,7 @@ class ItemReader:
             )
         )
 
-    def _server_call(self, item: Item, kind: str, place: int, spans: Spans) -> None:
+    def _server_call(self, item: InputItem, kind: str, place: int, spans: Spans) -> None:
         if kind == "image_generation_call" and not self._native:
             self._image(item)
             return
@@ -313,7 +323,7 @@ class ItemReader:
             ServerCall(kind=_SERVER_KINDS[kind], origin=ORIGIN, raw=_span(spans, place), call_id=item.call_id or "")
         )
 
-    def _image(self, item: Item) -> None:
+    def _image(self, item: InputItem) -> None:
         """An image that the model made: for models of others one that the user shows (2.16)."""
         if not item.result:
             self._assistant(Text(text="[image generation failed]"))
@@ -324,9 +334,9 @@ class ItemReader:
 
     # --- state ---
 
-    def _reasoning(self, item: Item) -> None:
+    def _reasoning(self, item: InputItem) -> None:
         summary = [part.text for part in item.summary or () if part.text]
-        hidden = [part.text for part in item.content if part.text] if isinstance(item.content, list) else []
+        hidden = [text for part in item.content if (text := _plain(part))] if isinstance(item.content, list) else []
         sig = None
         if item.encrypted_content:
             sig = unwrap(item.encrypted_content, bare=Provenance.OPENAI, kind=SigKind.ENCRYPTED)
@@ -350,7 +360,7 @@ class ItemReader:
             )
         )
 
-    def _reference(self, item: Item, place: int, spans: Spans) -> None:
+    def _reference(self, item: InputItem, place: int, spans: Spans) -> None:
         if self._ctx.provider is Format.OPENAI_RESPONSE:
             part = Native(origin=ORIGIN, raw=_span(spans, place))
             self._assistant(part)  # an output of the model, in nearly all cases
@@ -360,14 +370,14 @@ class ItemReader:
         if self._ctx.responses is not None and item.id and self._references <= MAX_REFERENCES:
             stored = self._ctx.responses.item(item.id)
             stored = sound(stored) if stored else None
-        found = wire.read(Item, stored) if stored else None
+        found = wire.read(InputItem, stored) if stored else None
         if stored is None or found is None or (found.type or found.role or "item_reference") == "item_reference":
             raise Untranslatable(
                 f"input[{place}].id", f"Item with id '{(item.id or '')[:128]}' not found.", code="item_not_found"
             )
         self._feed(found, 0, _just(stored))
 
-    def _compaction(self, item: Item, place: int) -> None:
+    def _compaction(self, item: InputItem, place: int) -> None:
         data = item.encrypted_content or ""
         text = unwrap_compaction(data)
         if text is not None:
@@ -384,8 +394,16 @@ class ItemReader:
 # --- parts -----------------------------------------------------------------------------------------------------------
 
 
-def _read_text(part: wire.Part) -> Text:
-    text = Text(text=part.text or "")
+def _plain(part: wire.InputPart) -> str:
+    """The text of a part; of what is no string its JSON text."""
+    if not given(part.text):
+        return ""
+    text = text_of(part.text)
+    return bytes(part.text).decode("utf-8", "replace") if text is None else text
+
+
+def _read_text(part: wire.InputPart) -> Text:
+    text = read_text(part.text) or Text(text=_plain(part))
     if part.annotations:
         found = (from_openai(bytes(raw), origin=ORIGIN) for raw in part.annotations)
         text.annotations = [annotation for annotation in found if annotation is not None]
@@ -394,14 +412,14 @@ def _read_text(part: wire.Part) -> Text:
     return text
 
 
-def read_part(part: wire.Part, path: str) -> Part | None:
+def read_part(part: wire.InputPart, path: str) -> Part | None:
     """A content part; None for an unknown type. Raises: MalformedRequest for one that says nothing."""
-    kind = part.type or ("text" if part.text is not None else "")
+    kind = part.type or ("text" if given(part.text) else "")
     if kind in _TEXTS:
         return _read_text(part)
     match kind:
         case "refusal":
-            return Refusal(text=part.refusal or part.text or "")
+            return Refusal(text=part.refusal or _plain(part))
         case "input_image":
             return _read_image(part, path)
         case "input_file":
@@ -410,7 +428,7 @@ def read_part(part: wire.Part, path: str) -> Part | None:
             return None
 
 
-def _read_image(part: wire.Part, path: str) -> Media:
+def _read_image(part: wire.InputPart, path: str) -> Media:
     media = Media(media=MediaKind.IMAGE, detail=part.detail or "", cache=raw_of(part.cache_control))
     if part.image_url:
         inline = parse_data_url(part.image_url)
@@ -426,7 +444,7 @@ def _read_image(part: wire.Part, path: str) -> Media:
     return media
 
 
-def _read_file(part: wire.Part, path: str) -> Media:
+def _read_file(part: wire.InputPart, path: str) -> Media:
     name = part.filename or ""
     media = Media(media=MediaKind.FILE, name=name, detail=part.detail or "", cache=raw_of(part.cache_control))
     if part.file_data:
@@ -462,17 +480,19 @@ def audio_part(content: Raw, number: int) -> Media:
 
 def system_texts(raw: msgspec.Raw, ctx: Context) -> list[SysBlock]:
     """``instructions``: a string, or a list of items of which the texts count."""
-    text = text_of(raw)
-    if text is not None:
-        return [SysBlock(text=text, instructions=True)] if text else []
+    alone = read_text(raw)
+    if alone is not None:
+        block = system_block(alone)
+        block.instructions = True
+        return [block] if block.written else []
     blocks: list[SysBlock] = []
-    items = wire.read_list(Item, raw)
+    items = wire.read_list(InputItem, raw)
     if not items and bytes(raw) != b"[]":
         raise MalformedRequest("instructions: expected a string", param="instructions")
     for place, (item, _) in enumerate(items):
         path = f"instructions[{place}]"
         content = item.content
-        found = [content] if isinstance(content, str) else [part.text for part in content or () if part.text]
+        found = [content] if isinstance(content, str) else [text for part in content or () if (text := _plain(part))]
         if not found:
             ctx.lose(path, "no text", dropped=True)
         blocks.extend(SysBlock(text=text, instructions=True) for text in found)

@@ -24,6 +24,7 @@ from cpa.translation.responses import wire
 from cpa.translation.responses.items import ItemReader, system_texts
 from cpa.translation.responses.tool_defs import read_choice, read_tools
 from cpa.translation.responses.wire import Body, KnownBody, given, number_of, raw_of, text_of
+from cpa.translation.tool_cache import read_once
 
 ORIGIN: Final = Format.OPENAI_RESPONSE.value
 ENCRYPTED: Final = "reasoning.encrypted_content"
@@ -118,7 +119,12 @@ def parse_request(body: bytes, ctx: Context) -> IRRequest:
         reader.feed_items(found.input, _once(body))
     request.system.extend(reader.system)
     request.turns = reader.finish()
-    request.tools = read_tools(found.tools, reader.more_tools, ctx, native=native)
+    if native or reader.more_tools or not given(found.tools):
+        request.tools = read_tools(found.tools, reader.more_tools, ctx, native=native)
+    else:
+        request.tools, request.toolset = read_once(
+            found.tools, ctx, lambda: read_tools(found.tools, (), ctx, native=native)
+        )
     request.tool_choice = read_choice(found.tool_choice, request.tools)
     if native and ctx.profile.native_extras:
         request.extras[ORIGIN] = _extras(body, found)

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar, get_type_hints
 
 import msgspec
 
-from cpa.formats.json import JsonError, decode_members
+from cpa.formats.json import JsonError, decode_members, encode
 from cpa.translation.ir import NO_RAW
 
 S = TypeVar("S", bound="Wire")
@@ -26,6 +26,24 @@ class Part(Wire):
 
     type: str | None = None
     text: str | None = None
+    refusal: str | None = None
+    image_url: str | None = None
+    detail: str | None = None
+    file_id: str | None = None
+    file_data: str | None = None
+    file_url: str | None = None
+    filename: str | None = None
+    annotations: list[msgspec.Raw] | None = None
+    logprobs: msgspec.Raw = ABSENT
+    cache_control: msgspec.Raw = ABSENT
+    prompt_cache_breakpoint: msgspec.Raw = ABSENT
+
+
+class InputPart(Wire):
+    """A content part of a request's message. *text* raw: long texts are not decoded, see `literals`."""
+
+    type: str | None = None
+    text: msgspec.Raw = ABSENT
     refusal: str | None = None
     image_url: str | None = None
     detail: str | None = None
@@ -63,12 +81,18 @@ class Item(Wire):
     cache_control: msgspec.Raw = ABSENT
 
 
+class InputItem(Item):
+    """An item of a request."""
+
+    content: str | list[InputPart] | None = None  # type: ignore[assignment] # never used as the other
+
+
 class Body(Wire):
     """A request. All but *input* raw: it is read once, and echoed as it came."""
 
     model: msgspec.Raw = ABSENT
     stream: msgspec.Raw = ABSENT
-    input: str | list[Item] | None = None
+    input: str | list[InputItem] | None = None
     instructions: msgspec.Raw = ABSENT
     tools: msgspec.Raw = ABSENT
     tool_choice: msgspec.Raw = ABSENT
@@ -200,12 +224,14 @@ class Event(Wire):
 _DECODERS: Final[dict[type[Wire], msgspec.json.Decoder[Any]]] = {}
 _HINTS: Final[dict[type[Wire], dict[str, Any]]] = {}
 _LISTS: Final[dict[tuple[type[Wire], str], type[Wire]]] = {
-    (Body, "input"): Item,
-    (KnownBody, "input"): Item,
+    (Body, "input"): InputItem,
+    (KnownBody, "input"): InputItem,
+    (InputItem, "content"): InputPart,
+    (InputItem, "summary"): Part,
     (Item, "content"): Part,
     (Item, "summary"): Part,
 }
-_WITH_TEXTS: Final[frozenset[type[Wire]]] = frozenset({Item, Part, Event})
+_WITH_TEXTS: Final[frozenset[type[Wire]]] = frozenset({Item, InputItem, Part, InputPart, Event})
 _TEXTS: Final = frozenset({"output", "arguments", "input", "text", "delta", "refusal", "content"})
 """Members that hold content: a value of another type is kept as its JSON text."""
 
@@ -222,15 +248,15 @@ def read(cls: type[S], raw: bytes | msgspec.Raw) -> S | None:
     return found
 
 
-def read_parts(raw: msgspec.Raw) -> list[Part]:
-    """The content parts in the list *raw*, tolerantly."""
+def read_parts(raw: msgspec.Raw) -> list[InputPart]:
+    """The content parts in the list *raw* of a request, tolerantly."""
     try:
         return _decode_parts(raw)
     except (ValueError, RecursionError):
-        return [part for span in spans(raw) if isinstance(part := _part(Part, "", span), Part)]
+        return [part for span in spans(raw) if isinstance(part := _part(InputPart, span), InputPart)]
 
 
-_decode_parts = msgspec.json.Decoder(list[Part]).decode
+_decode_parts = msgspec.json.Decoder(list[InputPart]).decode
 
 
 def read_list(cls: type[S], raw: bytes | msgspec.Raw) -> list[tuple[S, msgspec.Raw]]:
@@ -269,7 +295,7 @@ def _tolerantly(cls: type[S], raw: bytes | msgspec.Raw) -> S | None:
             continue
         inner = _LISTS.get((cls, name))
         if inner is not None and bytes(value)[:1] == b"[":
-            found[name] = [_part(inner, name, span) for span in spans(value)]
+            found[name] = [_part(inner, span) for span in spans(value)]
             continue
         try:
             found[name] = msgspec.json.decode(value, type=hint)
@@ -279,12 +305,14 @@ def _tolerantly(cls: type[S], raw: bytes | msgspec.Raw) -> S | None:
     return cls(**found)
 
 
-def _part(cls: type[Wire], name: str, span: msgspec.Raw) -> Wire:
+def _part(cls: type[Wire], span: msgspec.Raw) -> Wire:
     """One element of a list of objects; what is none keeps its JSON text where parts are expected."""
     found = read(cls, span)
     if found is not None:
         return found
     text = text_of(span) or bytes(span).decode("utf-8", "replace")
+    if cls is InputPart:
+        return InputPart(type="input_text", text=msgspec.Raw(encode(text)))
     return Part(type="input_text", text=text) if cls is Part else cls()
 
 

@@ -421,7 +421,7 @@ def test_signature_of_a_call_stands_before_it_and_comes_back() -> None:
     assert [item["type"] for item in full["content"]] == ["thinking", "tool_use", "tool_use"]
     (turn,) = parse_messages({"role": "assistant", "content": full["content"]})
     first, second = turn.parts
-    assert (first.sigs, second.sigs) == ([sig], [])  # type: ignore[union-attr]
+    assert (first.sigs, second.sigs) == ([sig], ())  # type: ignore[union-attr]
 
 
 def test_signature_of_a_waiting_call() -> None:

@@ -639,3 +639,10 @@ def test_codex_is_of_the_family() -> None:
     request = parse({"input": [{"type": "future"}], "foo": 1}, make_ctx(RESPONSES, CODEX))
     assert isinstance(request.turns[0].parts[0], Native)
     assert request.extras == {"openai-response": {"foo": b"1"}}
+
+
+def test_output_behind_a_message_without_content() -> None:
+    """The user's message says nothing, which is no place where a result could be looked for."""
+    output = {"type": "function_call_output", "call_id": "c1", "output": "1"}
+    request = parse({"input": [{"type": "message", "role": "user", "content": []}, output]})
+    assert [[type(part) for part in turn.parts] for turn in request.turns] == [[Result]]

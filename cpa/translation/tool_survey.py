@@ -1,0 +1,205 @@
+"""One look at a history that finds what later steps would each have to look for (2.3, 2.6, 2.8).
+
+Histories are long, and nearly all of them need no repair and hold little that a target cannot take. Whoever looks at
+each part asks all questions at once: which tools are called, whether each call is answered in its place, and which
+turns are plain. Later steps pass over those, and do their work on the few others.
+"""
+
+import re
+from enum import Enum
+from typing import Final
+
+import attrs
+
+from cpa.translation.ir import Call, IRRequest, Part, Result, Role, Text, Turn
+from cpa.translation.literals import is_blank
+from cpa.translation.system import with_parts
+from cpa.translation.tool_unpack import unpack_media
+
+Key = tuple[str, str]
+"""(namespace, client's name) of a tool."""
+MAX_CHAT_ID: Final = 40
+MAX_RESPONSES_ID: Final = 64
+_CLAUDE_ID = re.compile(r"[A-Za-z0-9_-]+")
+_USER, _ASSISTANT = Role.USER, Role.ASSISTANT  # looking into an enumeration takes longer than looking at a part
+
+
+class RepairTarget(Enum):
+    """Whose rules the history has to satisfy."""
+
+    CHAT = "chat"
+    RESPONSES = "responses"
+    CLAUDE = "claude"
+    GEMINI = "gemini"
+
+    def accepts_id(self, call_id: str) -> bool:
+        """Whether the target takes *call_id*."""
+        return self.accepts_ids([call_id])
+
+    def accepts_ids(self, call_ids: list[str]) -> bool:
+        """Whether the target takes all of *call_ids*."""
+        match self:
+            case RepairTarget.CLAUDE:
+                return all(call_ids) and _CLAUDE_ID.fullmatch("".join(call_ids)) is not None
+            case RepairTarget.CHAT:
+                return max(map(len, call_ids)) <= MAX_CHAT_ID
+            case RepairTarget.RESPONSES:
+                return max(map(len, call_ids)) <= MAX_RESPONSES_ID
+            case RepairTarget.GEMINI:
+                return True
+
+
+@attrs.frozen(kw_only=True)
+class Survey:
+    """What there is in a history.
+
+    Attributes:
+      called: tools that are called, and what results name otherwise than their calls do.
+      turns: the history as `tools.repair` leaves it when there is nothing to repair; None = there is.
+    """
+
+    called: set[Key]
+    turns: list[Turn] | None
+
+
+def survey(request: IRRequest, target: RepairTarget) -> Survey:
+    """Look at the history of *request*. Where it needs no repair, `Turn.plain` is known afterwards, and results have
+    their call's name, namespace and shape, and their media.
+    """
+    found = _Surveyor()
+    if found.look(request.turns) and found.settle(target, request.client_format):
+        return Survey(called=found.called, turns=found.turns)
+    return Survey(called=called_in(request.turns), turns=None)
+
+
+def called_in(turns: list[Turn]) -> set[Key]:
+    """Names of all calls and results, wherever they stand."""
+    return {
+        (part.namespace, part.name)
+        for turn in turns
+        for part in turn.parts
+        if type(part) is Call or (type(part) is Result and part.name)
+    }
+
+
+class _Surveyor:
+    """Collects while it looks; nothing is changed before `settle`."""
+
+    def __init__(self) -> None:
+        self.called: set[Key] = set()
+        self.turns: list[Turn] = []
+        self._names: set[str] = set()
+        self._calls: list[Call] = []
+        self._results: list[Result] = []  # in the order of their calls
+        self._plain: list[Turn] = []
+        self._unsure: list[tuple[Turn, Result]] = []  # what may be media in disguise
+
+    def look(self, turns: list[Turn]) -> bool:
+        """Whether each call is answered directly after its turn, in order, and nothing else is."""
+        asked: list[Call] = []
+        for turn in turns:
+            parts = turn.parts
+            if not parts:
+                continue
+            if turn.role is _ASSISTANT:
+                if asked or not self._look_at_model(turn, parts, asked):
+                    return False
+            elif not asked:
+                if not self._look_at_others(turn, parts):
+                    return False
+            else:
+                if turn.role is not _USER or not self._look_at_answers(turn, parts, asked):
+                    return False
+                asked = []
+        return not asked
+
+    def _look_at_model(self, turn: Turn, parts: list[Part], asked: list[Call]) -> bool:
+        plain = not turn.name
+        for part in parts:
+            if type(part) is Call:
+                asked.append(part)
+                if part.namespace:
+                    self.called.add((part.namespace, part.name))
+                else:
+                    self._names.add(part.name)
+                if part.cache:
+                    plain = False
+            elif type(part) is Text:
+                if part.cache or part.annotations or not (part.prose or not is_blank(part)):
+                    plain = False
+                elif asked and not turn.ordered:
+                    plain = False  # it belongs before the calls
+            elif type(part) is Result:
+                return False
+            else:
+                plain = False
+        if plain:
+            self._plain.append(turn)
+        self.turns.append(turn)
+        return True
+
+    def _look_at_others(self, turn: Turn, parts: list[Part]) -> bool:
+        """A turn of the user or of the operator without answers."""
+        plain = not turn.name and turn.role is _USER
+        for part in parts:
+            if type(part) is Text:
+                if part.cache or part.annotations or not (part.prose or not is_blank(part)):
+                    plain = False
+            elif type(part) is Result:
+                return False
+            else:
+                plain = False
+                if type(part) is Call:  # nobody answers it there
+                    self.called.add((part.namespace, part.name))
+        if plain:
+            self._plain.append(turn)
+        self.turns.append(turn)
+        return True
+
+    def _look_at_answers(self, turn: Turn, parts: list[Part], asked: list[Call]) -> bool:
+        """A user's turn behind calls: their results and perhaps more, which becomes a turn of its own."""
+        count = len(asked)
+        if len(parts) < count:
+            return False
+        answers = parts
+        rest = None
+        if len(parts) > count:
+            answers, rest = parts[:count], with_parts(turn, parts[count:])
+        if rest is not None or turn.name or turn.phase:
+            turn = Turn(role=_USER, parts=answers)
+        plain = True
+        for call, answer in zip(asked, answers, strict=True):
+            if type(answer) is not Result or answer.call_id != call.call_id:
+                return False
+            if answer.name and (answer.name != call.name or answer.namespace != call.namespace):
+                self.called.add((answer.namespace, answer.name))
+            inner = answer.parts
+            only = inner[0] if len(inner) == 1 and not answer.json else None
+            if type(only) is not Text or only.cache or only.annotations or answer.cache:
+                plain = False
+            if type(only) is Text and not only.prose:
+                self._unsure.append((turn, answer))
+                plain = plain and bool(only.written or only.text)
+            self._results.append(answer)
+        self._calls += asked
+        if plain:
+            self._plain.append(turn)
+        self.turns.append(turn)
+        return rest is None or self._look_at_others(rest, rest.parts)
+
+    def settle(self, target: RepairTarget, issuer: str) -> bool:
+        """Make what was seen true, unless *target* does not take the ids. *issuer*: format of the client."""
+        ids = [call.call_id for call in self._calls]
+        if ids and (not all(ids) or len(set(ids)) != len(ids) or not target.accepts_ids(ids)):
+            return False
+        self.called.update(("", name) for name in self._names)
+        for call, answer in zip(self._calls, self._results, strict=True):
+            # Emitters need more of a call than its id: Gemini its name, Responses whether it took free text.
+            answer.name, answer.namespace, answer.shape = call.name, call.namespace, call.shape
+        for turn in self._plain:
+            turn.plain = True
+        for turn, answer in self._unsure:
+            unpack_media(answer, issuer)
+            if len(answer.parts) != 1 or type(answer.parts[0]) is not Text:
+                turn.plain = False
+        return True
