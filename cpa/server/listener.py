@@ -23,7 +23,7 @@ from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config as HypercornConfig
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol import ProtocolWrapper
-from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
 from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState, LifespanState
@@ -296,7 +296,8 @@ class Connection:
         """Close in order: what was sent is delivered, then the reader sees the end and the connection ends."""
         assert self.protocol is not None
         self.closing = True
-        await self._send_eof()
+        async with self._send_lock:  # another task may be writing the last words
+            await self._send_eof()
         if not self._unread:
             await self.stream.aclose()
         await self.protocol.handle(Closed())
@@ -308,7 +309,9 @@ class Connection:
         inner = self.protocol.protocol
         if not isinstance(inner, H11Protocol):
             return False
-        return is_refused(inner) or inner.connection.their_state in (h11.SEND_BODY, h11.ERROR)
+        if isinstance(inner.connection, H11WSConnection):  # frames may stand behind a handshake that was refused
+            return inner.connection.h11_connection.our_state is not h11.SWITCHED_PROTOCOL
+        return inner.connection.their_state in (h11.SEND_BODY, h11.ERROR)
 
     async def _send_eof(self) -> None:
         if isinstance(self.stream, trio.SocketStream):
