@@ -107,8 +107,9 @@ async def test_killed_workers_cost_nothing_but_their_own_calls(tmp_path: Path, n
             async with trio.open_nursery() as nursery:
                 for number in range(STREAMS):
                     nursery.start_soon(streams.read, number)
-                await proxy.mock.wait_for(lambda mock: mock.active_responses == STREAMS)
-                assert not streams.bodies
+                # Not "as many are running": on a slow machine the first one may end when the last begins.
+                await proxy.mock.wait_for(lambda mock: mock.total_requests == STREAMS)
+                assert len(streams.bodies) < STREAMS
                 for victim in victims:
                     nursery.start_soon(kill, proxy, victim.id)
             check_bodies(proxy, streams, plugins, victims)
