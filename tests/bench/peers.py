@@ -7,6 +7,7 @@ write a stream's first and last events in its own way.
 
 import argparse
 import os
+import select
 import socket
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic
 
 import attrs
 import msgspec
@@ -103,15 +104,15 @@ def wait_open(child: Child) -> None:
                 return
         if child.process.poll() is not None or monotonic() > deadline:
             raise StartError(f"{child.name} does not listen: {child.complaints()}")
-        drain(child)
-        sleep(STEP_S)
+        drain(child, wait_s=STEP_S)
 
 
-def drain(child: Child) -> None:
-    """Drop what it prints, so that it never waits for a reader."""
+def drain(child: Child, wait_s: float = 0.0) -> None:
+    """Drop what it prints, so that it never waits for a reader; what comes within *wait_s* too."""
     assert child.process.stdout is not None
-    os.set_blocking(child.process.stdout.fileno(), False)
-    child.process.stdout.read()
+    stream = child.process.stdout.fileno()
+    while select.select([stream], [], [], wait_s)[0] and os.read(stream, 1 << 16):
+        pass
 
 
 @contextmanager
