@@ -3,6 +3,8 @@
 Two things are built from one C shim (`cpa/abi/shim.c`): the extension `cpa.abi._native`, for plugins inside the proxy's
 process, and the executable `cpa/abi/cpa-plugin-worker`, for plugins in processes of their own. setuptools has no notion
 of an executable as package data, so the command that builds extensions also links it, to where the extension goes.
+
+The extension `cpa.formats._scan` makes translation faster, on any system, and can be done without.
 """
 
 import os
@@ -12,7 +14,7 @@ import sysconfig
 import warnings
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, LinkError
 
@@ -21,6 +23,14 @@ ABI = Path("cpa/abi")
 WORKER = "cpa-plugin-worker"
 WORKER_SOURCES = (ABI / "worker.c", ABI / "shim.c")
 HARDENED = ("-pie", "-Wl,-z,relro,-z,now")
+SCAN = Extension(
+    "cpa.formats._scan",
+    sources=["cpa/formats/_scan.c"],
+    define_macros=[("Py_LIMITED_API", "0x030b0000")],
+    extra_compile_args=[] if sys.platform == "win32" else ["-std=c11", "-O3", "-fvisibility=hidden"],
+    py_limited_api=True,
+    optional=True,
+)
 
 
 class BuildWithWorker(build_ext):
@@ -33,7 +43,10 @@ class BuildWithWorker(build_ext):
         for extension in self.extensions:
             extension.optional = not STRICT
         if not headers and not STRICT:
-            warnings.warn("no Python.h: plugins will run in worker processes only, not inline", stacklevel=1)
+            warnings.warn(
+                "no Python.h: plugins will run in worker processes only, not inline, and translation is slower",
+                stacklevel=1,
+            )
             self.extensions = []
         super().run()
         try:
@@ -73,7 +86,11 @@ class BuildWithWorker(build_ext):
 
 
 if sys.platform == "linux":
-    setup(cmdclass={"build_ext": BuildWithWorker}, cffi_modules=["cpa/abi/_build.py:ffibuilder"])
+    setup(
+        cmdclass={"build_ext": BuildWithWorker},
+        cffi_modules=["cpa/abi/_build.py:ffibuilder"],
+        ext_modules=[SCAN],
+    )
 else:
     # memfd, pidfd, eventfd and the parent-death signal are Linux; elsewhere the proxy comes without plugin host.
-    setup()
+    setup(ext_modules=[SCAN])

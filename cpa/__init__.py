@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from cpa.version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from cpa.app import App, Options, open_app
+    from cpa.app import App, open_app
     from cpa.config.load import load_config, parse_config
     from cpa.config.schema import Config
     from cpa.errors import CpaError
     from cpa.pipeline.chains import Chain
+    from cpa.starting import Options
 
 __all__ = ["App", "Chain", "Config", "CpaError", "Options", "__version__", "load_config", "open_app", "parse_config"]
 
@@ -22,7 +23,7 @@ _HOMES = {
     "Chain": "cpa.pipeline.chains",
     "Config": "cpa.config.schema",
     "CpaError": "cpa.errors",
-    "Options": "cpa.app",
+    "Options": "cpa.starting",
     "load_config": "cpa.config.load",
     "open_app": "cpa.app",
     "parse_config": "cpa.config.load",

@@ -20,16 +20,15 @@ from cpa.config.watch import reload, watch_config
 from cpa.credentials.files import DIRECTORY_MODE
 from cpa.credentials.from_config import credentials_from_config
 from cpa.credentials.model import Credential
-from cpa.demo import with_demo_provider
 from cpa.errors import ConfigError, CpaError, StartError
+from cpa.garbage import settle
 from cpa.host.plugins import PluginHost, open_plugin_host
 from cpa.masking import Secrets, environment_secrets
 from cpa.observability.live import Live
-from cpa.observability.log import configure_logging, get_logger
+from cpa.observability.log import get_logger
 from cpa.observability.metrics import Metrics, NullMetrics, PrometheusMetrics
-from cpa.observability.redact import KnownSecrets
 from cpa.observability.request_log import RequestLogs, RequestLogSettings, open_request_logs
-from cpa.observability.sink import FileDestination, LogSink, StreamDestination, log_directory, open_sink
+from cpa.observability.sink import LogSink, StreamDestination, log_directory, open_sink
 from cpa.pipeline.chains import Chain
 from cpa.pipeline.compiling import compile_chains
 from cpa.pipeline.completions import open_completions
@@ -38,19 +37,13 @@ from cpa.runtime import RuntimeBuilder, native_parts
 from cpa.scheduling.saved import open_saver
 from cpa.scheduling.scheduler import Scheduling
 from cpa.scheduling.store import StateStore
-from cpa.server.http import make_app
-from cpa.server.listener import (
-    ClientServer,
-    Listeners,
-    inherited_listeners,
-    listen_addresses,
-    make_server,
-    open_listeners,
-)
+from cpa.server.gateway import Gateway
+from cpa.server.listener import ClientServer, make_server
 from cpa.server.management.keys import ManagementKeys
-from cpa.server.management.routes import is_reserved
 from cpa.server.resp import serve_resp
+from cpa.server.sockets import Listeners, listen_addresses
 from cpa.server.state import ServerState
+from cpa.starting import DEFAULTS, FORCED_EXIT, Options, apply_logging, bind
 from cpa.upstream.client import UpstreamClients, open_clients
 from cpa.upstream.outbound import OutboundCalls
 from cpa.usage.collector import open_collector
@@ -63,23 +56,6 @@ from cpa.workers import Place, follow_supervisor
 log = get_logger()
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
-FORCED_EXIT = 130
-"""Exit code when a second signal ended the program at once."""
-
-
-@attrs.frozen(kw_only=True)
-class Options:
-    """What the command line may override.
-
-    Attributes:
-      config: the file to serve and to watch; None = the demo.
-      place: among the workers of one port; None = alone.
-    """
-
-    config: Path | None = None
-    host: str | None = None
-    port: int | None = None
-    place: Place | None = None
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -178,7 +154,7 @@ class App:
 async def open_app(
     loaded: Loaded,
     *,
-    options: Options = Options(),
+    options: Options = DEFAULTS,
     listeners: Listeners | None = None,
     registrations: Iterable[Registration] = (),
     chains: Iterable[Chain] = (),
@@ -271,7 +247,7 @@ async def open_app(
             state.editor = await stack.enter_async_context(
                 open_editor(options.config, current=lambda: app.loaded, apply=lambda: app.take_edit())
             )
-        server = make_server(make_app(state), config)
+        server = make_server(Gateway(state), config)
         server.foreign = partial(serve_resp, state)
         await plugins.apply(config.plugins)
         nursery = await stack.enter_async_context(trio.open_nursery())
@@ -297,6 +273,16 @@ async def open_app(
         finally:
             state.ready = False
             nursery.cancel_scope.cancel()
+
+
+def is_reserved(method: str, path: str) -> bool:
+    """Whether a native management endpoint has this method and full path: no plugin can have it.
+
+    Only plugins with routes of their own ask, and the endpoints are fifty modules.
+    """
+    from cpa.server.management.routes import is_reserved as found
+
+    return found(method, path)
 
 
 async def require_auth_dir(config: Config) -> None:
@@ -326,18 +312,6 @@ async def open_state(config: Config, usage: UsageServices, stack: AsyncExitStack
     return await stack.enter_async_context(open_shared_state(config.state.url, limits))
 
 
-async def bind(config: Config, options: Options) -> Listeners:
-    """Listening sockets for *config*, as *options* override it. Raises: StartError."""
-    host = config.host if options.host is None else options.host
-    port = config.port if options.port is None else options.port
-    try:
-        if options.place is not None:
-            return inherited_listeners(config, options.place.listening)
-        return await open_listeners(config, host=host, port=port)
-    except OSError as exc:  # ssl.SSLError is one
-        raise StartError(f"cannot listen on {host or '*'}:{port}: {exc}") from exc
-
-
 async def serve(
     loaded: Loaded,
     options: Options,
@@ -355,6 +329,8 @@ async def serve(
         # First of all: who sees the server ready may send a signal at once, and SIGHUP kills whoever is unprepared.
         signals = stack.enter_context(trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
         if options.config is None:
+            from cpa.demo import with_demo_provider  # a whole provider, for demos only
+
             loaded = await with_demo_provider(loaded, stack)
         sink = LogSink(StreamDestination(sys.stdout.fileno()))
         app = await stack.enter_async_context(
@@ -369,6 +345,7 @@ async def serve(
                 await watch_config(options.config, on_change=app.reload, digest=known, task_status=task_status)
 
             await nursery.start(watch)
+        settle()
         if options.place is None:
             for address in app.addresses:
                 announce(f"listening on {address}")
@@ -407,24 +384,6 @@ async def until_stopped(app: App, signals: AsyncIterator[int]) -> int:
                 code = FORCED_EXIT
                 nursery.cancel_scope.cancel()
     return code
-
-
-def apply_logging(config: Config, sink: LogSink, secrets: KnownSecrets) -> None:
-    """Point the application log where *config* wants it. Raises: StartError when no file can be written there."""
-    total_bytes = config.logs_max_total_size_mb << 20
-    present = sink.destination
-    if not config.logging_to_file:
-        if isinstance(present, FileDestination):
-            sink.redirect(StreamDestination(sys.stdout.fileno()))
-    elif isinstance(present, FileDestination):
-        present.max_total_bytes = total_bytes
-    else:
-        directory = log_directory(os.environ, config.auth_dir)
-        try:
-            sink.redirect(FileDestination(directory, max_total_bytes=total_bytes))
-        except OSError as exc:
-            raise StartError(f"logging-to-file: cannot write to {directory}: {exc}") from exc
-    configure_logging(format=config.logging.format.value, debug=config.debug, sink=sink, secrets=secrets)
 
 
 def request_log_settings(config: Config) -> RequestLogSettings:

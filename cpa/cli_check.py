@@ -21,7 +21,7 @@ def run_check(options: argparse.Namespace) -> int:
     for warning in loaded.warnings:
         print(f"warning: {warning}")
     if loaded.config.tls.enable:
-        from cpa.server.listener import tls_context  # with all of the server behind it
+        from cpa.server.sockets import tls_context
 
         try:
             tls_context(loaded.config)

@@ -5,16 +5,25 @@ from functools import partial
 
 import trio
 
-from cpa.app import Options, serve
 from cpa.config.load import load_config
-from cpa.demo import load_demo
-from cpa.supervisor import supervise
+from cpa.starting import Options
 
 
 def run_serve(options: argparse.Namespace) -> int:
-    """`cpa serve`."""
+    """`cpa serve`. Imports what is run: a supervisor needs no proxy, and a proxy no supervisor; few want the demo."""
     path = None if options.demo else options.config
-    loaded = load_demo() if path is None else load_config(path)
+    if path is None:
+        from cpa.demo import load_demo
+
+        loaded = load_demo()
+    else:
+        loaded = load_config(path)
     chosen = Options(config=path, host=options.host, port=options.port, place=options.place)
-    several = loaded.config.workers > 1 and chosen.place is None
-    return trio.run(partial(supervise if several else serve, loaded, chosen, announce=partial(print, flush=True)))
+    announce = partial(print, flush=True)
+    if loaded.config.workers > 1 and chosen.place is None:
+        from cpa.supervisor import supervise
+
+        return trio.run(partial(supervise, loaded, chosen, announce=announce))
+    from cpa.app import serve
+
+    return trio.run(partial(serve, loaded, chosen, announce=announce))

@@ -21,14 +21,14 @@ from typing import Any
 import attrs
 import trio
 
-from cpa.app import FORCED_EXIT, Options, apply_logging, bind
 from cpa.config.load import Loaded
 from cpa.errors import StartError
 from cpa.observability.log import get_logger
 from cpa.observability.metrics import SHARED_DIRECTORY, forget_process
 from cpa.observability.redact import KnownSecrets
 from cpa.observability.sink import LogSink, StreamDestination, open_sink
-from cpa.server.listener import Listeners, listen_addresses
+from cpa.server.sockets import Listeners, listen_addresses
+from cpa.starting import FORCED_EXIT, Options, apply_logging, bind
 from cpa.workers import READY, Place
 
 log = get_logger()

@@ -8,10 +8,11 @@ from tempfile import TemporaryDirectory
 import attrs
 import httpx
 
-from cpa.app import App, Options, open_app
+from cpa.app import App, open_app
 from cpa.config.load import load_config, parse_config
 from cpa.observability.sink import LogSink
 from cpa.pipeline.stage import Registration
+from cpa.starting import Options
 from cpa.testing.mock import MockProvider, open_mock
 
 CLIENT_KEY = "client-key-of-the-tests"

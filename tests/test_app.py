@@ -13,13 +13,7 @@ import structlog
 import trio
 
 from cpa import app as app_module
-from cpa.app import (
-    App,
-    Options,
-    bind,
-    open_app,
-    proxy_settings,
-)
+from cpa.app import App, open_app, proxy_settings
 from cpa.config import watch
 from cpa.config.load import Loaded, load_config, parse_config
 from cpa.config.schema import Config, ModelEntry
@@ -37,6 +31,7 @@ from cpa.observability.sink import LogSink
 from cpa.pipeline.completions import open_completions
 from cpa.runtime import RuntimeBuilder, native_parts
 from cpa.scheduling.scheduler import ConfiguredScheduler, Scheduling
+from cpa.starting import Options, bind
 from cpa.testing.mock import MockProvider, expected_body, open_mock
 from cpa.types import PluginId
 from cpa.upstream.client import ClientStats, UpstreamClients, open_clients

@@ -27,7 +27,7 @@ BASE = frozenset(
 ANYTHING = frozenset({"*"})
 LAYERS: Mapping[str, frozenset[str]] = {
     "cpa.__main__": frozenset({"cli"}),
-    "cpa.__init__": frozenset({"app", "config", "pipeline"}),
+    "cpa.__init__": frozenset({"app", "config", "pipeline", "starting"}),
     "cpa.cli": ANYTHING,
     "cpa.cli_check": ANYTHING,
     "cpa.cli_flags": ANYTHING,
@@ -43,6 +43,8 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "cpa.demo": ANYTHING,
     "cpa.masking": ANYTHING,
     "cpa.runtime": ANYTHING,
+    "cpa.starting": ANYTHING,
+    "cpa.garbage": frozenset(),
     "cpa.workers": frozenset(),
     "cpa.server": frozenset({"host", "pipeline", "formats", "models", "observability", "scheduling", "usage"})
     | {"credentials", "config"}  # management shows and edits their files
@@ -81,7 +83,9 @@ NOT_ABOVE = {
     "demo": {"cpa.app", "cpa.cli_plan", "cpa.cli_serve"},
     "masking": {"cpa.app"},
     "runtime": {"cpa.app"},
-    "app": {"cpa.__main__", "cpa.__init__", "cpa.cli_serve", "cpa.supervisor", "cpa.testing"},
+    "garbage": {"cpa.app"},
+    "starting": {"cpa.__init__", "cpa.cli_serve", "cpa.supervisor", "cpa.app"},
+    "app": {"cpa.__main__", "cpa.__init__", "cpa.cli_serve", "cpa.testing"},
 }
 """What stands at the top is imported from there only."""
 TESTING_USERS = frozenset({"cpa.demo", "cpa.cli_mock", "cpa.cli_plugin"})

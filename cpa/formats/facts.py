@@ -73,7 +73,10 @@ _NOTHING: Final = _Members()
 
 def request_facts(fmt: Format, body: bytes) -> RequestFacts:
     """Read a client's *body* in the protocol *fmt*. Never raises: what cannot be read asks for nothing."""
-    if not any(hint in body for hint in _HINTS):
+    for hint in _HINTS:
+        if hint in body:
+            break
+    else:
         return NO_FACTS  # most requests; a search costs a tenth of reading them
     body_members = _members(body)
     if body_members is _NOTHING:

@@ -56,8 +56,7 @@ class StreamFlag(Enum):
     OTHER = "other"
 
 
-@attrs.frozen(kw_only=True)
-class Head:
+class Head(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What routing needs of a body. `model` is empty when missing or not a string."""
 
     model: str
@@ -82,10 +81,18 @@ class _Head(msgspec.Struct, gc=False):
     stream: msgspec.Raw = _ABSENT
 
 
+class _PlainHead(msgspec.Struct, gc=False):
+    """Both members as nearly everybody sends them."""
+
+    model: str = ""
+    stream: bool | None | msgspec.UnsetType = msgspec.UNSET
+
+
 class _Model(msgspec.Struct, gc=False):
     model: msgspec.Raw = _ABSENT
 
 
+_decode_plain_head = msgspec.json.Decoder(_PlainHead).decode
 _decode_head = msgspec.json.Decoder(_Head).decode
 _decode_model = msgspec.json.Decoder(_Model).decode
 _decode_any = msgspec.json.Decoder().decode
@@ -94,6 +101,12 @@ _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 _FLAGS = {b"": StreamFlag.ABSENT, b"true": StreamFlag.TRUE, b"false": StreamFlag.FALSE}
+_PLAIN_FLAGS = {
+    msgspec.UNSET: StreamFlag.ABSENT,
+    True: StreamFlag.TRUE,
+    False: StreamFlag.FALSE,
+    None: StreamFlag.OTHER,
+}
 
 # To be used where no backslash is escaped. Decisions come after the literal beginning: it is what makes it fast.
 _UNPAIRED = re.compile(
@@ -166,6 +179,15 @@ def read_head(body: bytes) -> Head:
 
     Raises: MalformedRequest when *body* is not a JSON object at all, or a large one that only `_scan` could read.
     """
+    try:
+        plain = _decode_plain_head(body)
+    except (ValueError, RecursionError):
+        return _read_odd_head(body)
+    return Head(model=plain.model, stream=_PLAIN_FLAGS[plain.stream])
+
+
+def _read_odd_head(body: bytes) -> Head:
+    """As `read_head`, whatever the members are and whatever the decoder says."""
     try:
         head = _strictly(_decode_head, body)
     except (ValueError, RecursionError):

@@ -63,6 +63,8 @@ def effort_of_budget(budget: int) -> str:
 
 def split_suffix(model: str) -> tuple[str, Thinking | None] | None:
     """The name before a suffix ``(…)`` and the wish in it, None when it says nothing; None for a name without one."""
+    if not model.endswith(")"):  # of every request's
+        return None
     found = _SUFFIX.fullmatch(model)
     if found is None:
         return None

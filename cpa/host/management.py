@@ -26,6 +26,7 @@ from cpa.errors import CpaError
 from cpa.formats.headers import HeaderMap
 from cpa.host.discovery import PluginFile
 from cpa.host.manager import PluginManager, find_plugins
+from cpa.host.paths import MANAGEMENT, RESOURCES
 from cpa.host.plugin import LivePlugin, PluginState, PluginStatus
 from cpa.host.scopes import InboundContext, ScopeRegistry
 from cpa.observability.log import get_logger
@@ -33,8 +34,6 @@ from cpa.types import PluginId
 
 log = get_logger()
 
-MANAGEMENT: Final = "/v0/management"
-RESOURCES: Final = "/v0/resource/plugins"
 MAX_ENTRIES: Final = 1024
 """Routes and resources of one plugin, each."""
 MAX_PATH_CHARS: Final = 1024

@@ -46,9 +46,10 @@ class Served:
 
     Attributes:
       turns: how often a pool was resolved. The only thing in a registry that changes, and it starts anew with each.
+      fixed: all candidates, where nothing turns: what `candidates` gives each time. None with pools.
     """
 
-    __slots__ = ("_groups", "_orders", "_period", "turns")
+    __slots__ = ("_groups", "_orders", "_period", "fixed", "turns")
 
     def __init__(self, groups: Iterable[Sequence[Candidate]]) -> None:
         """*groups*: of one credential each, not empty, best first."""
@@ -56,6 +57,9 @@ class Served:
         self._period = lcm(*{len(group) for group in self._groups})
         self._orders: dict[int, tuple[Candidate, ...]] = {}
         self.turns = 0
+        self.fixed: tuple[Candidate, ...] | None = None
+        if self._period == 1:
+            self.fixed = tuple(candidate for group in self._groups for candidate in group)
 
     def candidates(self) -> tuple[Candidate, ...]:
         """Those of every credential next to each other, each pool from the place where it is its turn.
@@ -63,9 +67,9 @@ class Served:
         Pools turn once when every credential has had a request, not with each request: credentials take turns as well,
         and both in step would tie every credential to one model.
         """
-        offset = 0
-        if self._period > 1:
-            offset, self.turns = self.turns // len(self._groups) % self._period, self.turns + 1
+        if self.fixed is not None:
+            return self.fixed
+        offset, self.turns = self.turns // len(self._groups) % self._period, self.turns + 1
         order = self._orders.get(offset)
         if order is None:
             order = tuple(candidate for group in self._groups for candidate in turned(group, offset))
@@ -77,6 +81,17 @@ class Served:
         """The part of one provider; None when it has none in this."""
         groups = [group for group in self._groups if group[0].credential.provider == provider]
         return Served(groups) if groups else None
+
+
+@attrs.frozen
+class _Terms:
+    """What the names say of one candidate, see `ModelRegistry.thinking` and `ModelRegistry.answer_name`."""
+
+    thinking: Thinking | None = None
+    answer_name: str = ""
+
+
+NO_TERMS: Final = _Terms()
 
 
 def turned(group: Sequence[Candidate], offset: int) -> Sequence[Candidate]:
@@ -115,6 +130,7 @@ class ModelRegistry:
         self._by_name: dict[str, list[Shape]] = {}
         self._shape_of: dict[tuple[str, str], Shape] = {}  # by credential and provider
         self._served: dict[tuple[str, str], Served | None] = {}  # by name and provider, as far as it was asked for
+        self._terms_of: dict[tuple[str, str, str, str], _Terms] = {}
         self._listed: dict[str, tuple[ModelCard, str]] = {}  # card and owner
         self._cards: dict[str, ModelCard] = {}  # as far as they were asked for
         self._providers: set[str] = set()
@@ -226,6 +242,9 @@ class ModelRegistry:
         credential stand next to each other; where there are several of one, they are a pool, to be tried in that order
         before the credential is given up.
         """
+        known = self._served.get((model, provider))  # under that very name, which most clients write
+        if known is not None:
+            return known.fixed or known.candidates()
         needed = ""
         for name in self._names(model):
             found = self._served_by(name, provider)
@@ -280,17 +299,32 @@ class ModelRegistry:
         The suffix of the configured name, else that of *model*; None when neither says anything, and when the suffix is
         part of the name that the provider knows.
         """
-        name, offer = self._offer(candidate, model)
-        if offer is not None and offer.thinking is not None:
-            return offer.thinking
-        if offer is None or (name == model and not offer.renamed):
-            return None
-        return split_configured(model)[1]
+        return self._known_terms(candidate, model).thinking
 
     def answer_name(self, candidate: Candidate, model: str) -> str:
         """The name that answers shall carry when *candidate* serves *model*; empty = the provider's (proxy 2.4)."""
-        _, offer = self._offer(candidate, model)
-        return offer.answer_name if offer is not None and offer.forced else ""
+        return self._known_terms(candidate, model).answer_name
+
+    def _known_terms(self, candidate: Candidate, model: str) -> _Terms:
+        """`_terms`, which are kept for names that are registered: clients may write any suffix behind them."""
+        key = (candidate.credential.id, candidate.credential.provider, candidate.model, model)
+        found = self._terms_of.get(key)
+        if found is None:
+            found = self._terms(candidate, model)
+            if model in self._by_name:
+                if len(self._terms_of) >= MAX_ASKED:
+                    self._terms_of.clear()
+                self._terms_of[key] = found
+        return found
+
+    def _terms(self, candidate: Candidate, model: str) -> _Terms:
+        name, offer = self._offer(candidate, model)
+        if offer is None:
+            return NO_TERMS
+        thinking = offer.thinking
+        if thinking is None and (name != model or offer.renamed):
+            thinking = split_configured(model)[1]
+        return _Terms(thinking, offer.answer_name if offer.forced else "")
 
     def _offer(self, candidate: Candidate, model: str) -> tuple[str, Offer | None]:
         """What *candidate* was made of, and the name under which *model* was found."""

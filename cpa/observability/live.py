@@ -262,18 +262,23 @@ class Live:
         trace = request.trace
         trace.settle()
         assert request.duration_s is not None
-        if not request.nested:  # what it costs is part of the request that led to it, as its client sees it
+        if not request.nested:
             self.series.add(
                 failed=request.state is LiveState.FAILED,
                 duration_s=request.duration_s,
                 first_byte_s=request.first_byte_s,
+                input_tokens=trace.input_tokens or 0,
+                output_tokens=trace.output_tokens or 0,
             )
-        if trace.input_tokens is not None:
+        elif trace.input_tokens is not None:  # its time is part of the request that led to it, as its client sees it
             self.series.tokens(trace.input_tokens, trace.output_tokens or 0)
         self._ended.append(request)
-        self._kept_bytes += trace.kept_bytes
+        if trace.room is not None:
+            self._kept_bytes += trace.kept_bytes
         if len(self._ended) > MAX_ENDED:
-            self._kept_bytes -= self._ended.popleft().trace.kept_bytes
+            eldest = self._ended.popleft().trace
+            if eldest.room is not None:
+                self._kept_bytes -= eldest.kept_bytes
         if self._kept_bytes:
             self._make_room()
         self.changed(request)

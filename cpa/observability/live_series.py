@@ -7,6 +7,7 @@ allow; for a chart of a proxy that is far below its noise.
 
 import math
 import time
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -19,7 +20,12 @@ MAX_MINUTES: Final = KEPT_S // 60
 MAX_POINTS: Final = 360
 """Of one answer; longer times are told in wider steps."""
 CELLS_PER_E: Final = 1 / math.log(1.125)
-MIN_MS: Final = 0.1
+MIN_CELL: Final = -20
+"""Holds all that is shorter than a tenth of a millisecond, too."""
+MAX_CELL: Final = 200
+"""Half a year."""
+EDGES_S: Final = tuple(1.125**cell / 1000 for cell in range(MIN_CELL + 1, MAX_CELL + 1))
+"""Where all cells but the first begin: a search among them costs a fifth of a logarithm and what belongs to it."""
 
 
 @attrs.define(eq=False)
@@ -31,7 +37,7 @@ class Histogram:
 
     def add(self, seconds: float) -> None:
         """Count one."""
-        cell = math.floor(math.log(max(seconds * 1000, MIN_MS)) * CELLS_PER_E)
+        cell = MIN_CELL + bisect_right(EDGES_S, seconds)
         self.cells[cell] = self.cells.get(cell, 0) + 1
         self.count += 1
 
@@ -114,17 +120,21 @@ class Series:
         failed: bool,
         duration_s: float,
         first_byte_s: float | None,
+        input_tokens: int = 0,
+        output_tokens: int = 0,
     ) -> None:
-        """A request has ended now."""
+        """A request has ended now. Tokens: see `tokens`."""
         bucket = self._present()
         bucket.requests += 1
+        bucket.input_tokens += input_tokens
+        bucket.output_tokens += output_tokens
         bucket.errors += failed
         bucket.latency.add(duration_s)
         if first_byte_s is not None:
             bucket.first_byte.add(first_byte_s)
 
     def tokens(self, input_tokens: int, output_tokens: int) -> None:
-        """So much was used."""
+        """So much was used, by what is no request of its own."""
         bucket = self._present()
         bucket.input_tokens += input_tokens
         bucket.output_tokens += output_tokens

@@ -14,6 +14,7 @@ import sys
 import traceback
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import lru_cache
 from os.path import basename
 from time import localtime, strftime, time
 from types import FrameType, TracebackType
@@ -22,7 +23,7 @@ from typing import Literal, TypeAlias, cast
 import msgspec
 import structlog
 
-from cpa.formats.redaction import mask_query, mask_url
+from cpa.formats.redaction import mask_query, mask_url, redact_text
 from cpa.observability.redact import KnownSecrets, Plain, plain
 from cpa.observability.sink import LogSink
 
@@ -34,6 +35,8 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
 _PADDED = {"debug": "debug", "info": "info ", "warn": "warn ", "error": "error"}
+MAX_REMEMBERED_CHARS = 512
+"""Of the texts of an access line; longer ones are looked at anew each time, or strangers would fill the memory."""
 MAX_TRACEBACK_CHARS = 32 * 1024
 """Exception groups of exception groups grow without limit; the start and the end of a traceback tell the story."""
 
@@ -125,6 +128,41 @@ class _Renderer:
             self.sink.recent.add(level, text, encoded)
         return encoded
 
+    def access(
+        self, level: str, where: str, status: int, latency_ms: float, client: str, method: str, path: str
+    ) -> bytes:
+        """The line that `line` makes of these fields, in one go where nothing in them has to be hidden."""
+        shown_client = shown_method = shown_path = None
+        if len(client) + len(method) + len(path) <= MAX_REMEMBERED_CHARS:
+            shown_client, shown_method, shown_path = _harmless(client), _harmless(method), _harmless(path)
+        if (
+            shown_client is None
+            or shown_method is None
+            or shown_path is None
+            or (self.json and not (client + method + path).isascii())
+        ):
+            fields = {"status": status, "latency_ms": latency_ms, "client": client, "method": method, "path": path}
+            return self.line(level, where, "request", fields)
+        now = time()
+        second = int(now)
+        stamp = self._second_text if second == self._second else self._stamp(second)
+        if self.json:
+            text = _encode_access(
+                _AccessLine(
+                    f"{stamp}.{int((now - second) * 1000):03d}Z",
+                    *(level, "request", request_id.get(), where, status, latency_ms, client, method, path),
+                )
+            )
+        else:
+            text = (
+                f"[{stamp}] [{request_id.get() or '--------'}] [{_PADDED[level]}] [{where}] request status={status}"
+                f" latency_ms={latency_ms:.6g} client={shown_client} method={shown_method} path={shown_path}"
+            ).encode("utf-8", "backslashreplace")
+        encoded = self.secrets.mask_in(text + b"\n")
+        if self.sink is not None:
+            self.sink.recent.add(level, "request", encoded)
+        return encoded
+
     def _event(self, event: str) -> str:
         # Events are constants of the program; what varies is a field. So those that proved harmless are remembered.
         if event in self._harmless:
@@ -200,6 +238,33 @@ def _console_value(value: Plain) -> str:
     if isinstance(value, (list, dict)):
         return _escape(msgspec.json.encode(_without_surrogates(value)).decode())
     return str(value)
+
+
+class _AccessLine(msgspec.Struct, gc=False):
+    """As `_Renderer._json` writes it."""
+
+    ts: str
+    level: str
+    event: str
+    request_id: str
+    caller: str
+    status: int
+    latency_ms: float
+    client: str
+    method: str
+    path: str
+
+
+_encode_access = msgspec.json.Encoder().encode
+
+
+@lru_cache(maxsize=1024)
+def _harmless(value: str) -> str | None:
+    """*value* as console lines show it under an ordinary name; None where something in it may be a secret."""
+    return None if redact_text(value) != value else _console_value(value)
+
+
+_file_name = lru_cache(maxsize=64)(basename)
 
 
 def _without_surrogates(value: Plain) -> Plain:
@@ -297,19 +362,22 @@ def get_logger(**fields: object) -> BoundLogger:
     return cast("BoundLogger", structlog.get_logger(**fields))
 
 
-_access = get_logger()
-
-
 def log_access(*, status: int, duration_s: float, client: str, method: str, path: str, query: str = "") -> None:
     """Write the access line of one request: error from status 500, warn from 400, else info.
 
     Args:
       path: as received, percent-encoded or not; *query*: raw, without ``?``, secrets still in it.
     """
+    level = "info" if status < 400 else "warn" if status < 500 else "error"
+    if status < 400 and _renderer.level > INFO:
+        return
     if query:
         path = f"{path}?{mask_query(query)}"
-    write = _access.info if status < 400 else _access.warning if status < 500 else _access.error
-    write("request", status=status, latency_ms=round(duration_s * 1000, 3), client=client, method=method, path=path)
+    caller = sys._getframe(1)
+    where = f"{_file_name(caller.f_code.co_filename)}:{caller.f_lineno}"
+    # Not by way of structlog: this line is written for every request, and always has these fields.
+    line = _renderer.access(level, where, status, round(duration_s * 1000, 3), client, method, path)
+    _sink_logger.write(line)
 
 
 __all__ = [

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from operator import is_
 from pathlib import Path
 from time import time
 from typing import Final, Protocol
@@ -172,9 +173,10 @@ class LiveRecord:
         """See `RequestRecord`."""
         if not self.active:
             return
+        data = self._data
         for buffer in buffers:
             # References, not copies: up to the full limit even when only errors are logged.
-            self._add(self._data.body, buffer, 0 if self._data.multipart else MAX_CAPTURE_BYTES)
+            self._add(data.body, buffer, 0 if data.multipart else MAX_CAPTURE_BYTES)
 
     def attempt(
         self, *, url: str, method: str, headers: RawHeaders, body: Sequence[bytes] = (), auth: str = ""
@@ -182,13 +184,13 @@ class LiveRecord:
         """See `RequestRecord`."""
         if not self.active:
             return
-        capture = Capture()
+        capture, chunks = Capture(), self._data.body.chunks
         attempt = Attempt(started_unix=time(), url=url, method=method, headers=headers, auth=auth, body=capture)
         self._data.attempts.append(attempt)
         # A body that passes as it came costs nothing to keep; translated ones would pile up with each retry.
-        same = len(body) == len(self._data.body.chunks) and all(map(_is, body, self._data.body.chunks))
+        limit = MAX_CAPTURE_BYTES if len(body) == len(chunks) and all(map(is_, body, chunks)) else self._limit
         for buffer in body:
-            self._add(capture, buffer, MAX_CAPTURE_BYTES if same else self._limit)
+            self._add(capture, buffer, limit)
 
     def attempt_response(self, status: int, headers: RawHeaders) -> None:
         """See `RequestRecord`."""
@@ -241,17 +243,14 @@ class LiveRecord:
 
     def _discard(self) -> None:
         self.active = False
-        self._logs._abandon(self._data)
+        if not self._errors_only:  # else nothing of it is in a spool
+            self._logs._abandon(self._data)
         self._data = _EMPTY
 
     def _add(self, capture: Capture, chunk: bytes, limit_bytes: int) -> None:
         capture.add(chunk, limit_bytes)
         if not self._errors_only and capture.memory_bytes > MEMORY_BYTES:
             self._logs._submit_spool(capture, self._settings.directory)
-
-
-def _is(left: object, right: object) -> bool:
-    return left is right
 
 
 _EMPTY: Final = RecordData(started_unix=0, method="", path="", query="", headers=(), trace_id="", transport="")
@@ -313,17 +312,10 @@ class RequestLogs:
             return NO_RECORD
         if method == "GET" and not _has(headers, b"upgrade", b"websocket"):
             return NO_RECORD
-        data = RecordData(
-            started_unix=time(),
-            method=method,
-            path=path,
-            query=query,
-            headers=headers,
-            trace_id=trace_id,
-            transport=transport,
-            multipart=_has(headers, b"content-type", b"multipart/"),
+        multipart = _has(headers, b"content-type", b"multipart/")
+        return LiveRecord(
+            self, settings, RecordData(time(), method, path, query, headers, trace_id, transport, multipart=multipart)
         )
-        return LiveRecord(self, settings, data)
 
     def _submit_record(self, record: RecordData, settings: RequestLogSettings) -> None:
         size = sum(capture.memory_bytes for capture in record.captures())
@@ -432,7 +424,11 @@ def _is_below(path: str) -> bool:
 
 
 def _has(headers: RawHeaders, name: bytes, start: bytes) -> bool:
-    return any(key.lower() == name and value.lower().startswith(start) for key, value in headers)
+    size = len(name)
+    for key, value in headers:  # noqa: SIM110 - any() with a generator costs three times as much
+        if len(key) == size and key.lower() == name and value.lower().startswith(start):
+            return True
+    return False
 
 
 @asynccontextmanager

@@ -1,7 +1,8 @@
 """One attempt: interceptors, translation, the call, the answer on its way back (plugin-abi 6.2 to 6.5)."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 
 import attrs
 import structlog
@@ -119,67 +120,85 @@ class Asking:
         self.run = run
         self._on_failure = on_failure
         self._fetched: dict[str, FetchedMedia] = {}
+        self._opened: AbstractAsyncContextManager[UpstreamAnswer] | None = None
 
-    @asynccontextmanager
-    async def open(
-        self, candidate: Candidate, open_account: Callable[[Prepared], AttemptAccount | None]
-    ) -> AsyncIterator[Answer]:
-        """Ask *candidate*, and keep its connection open. Raises: UpstreamError, Rejected, StageError.
+    async def ask(self, candidate: Candidate, open_account: Callable[[Prepared], AttemptAccount | None]) -> Answer:
+        """The answer of *candidate*. A stream's connection stays open until `leave`.
 
         *open_account*: begins the account of an attempt that may cost something.
+        Raises: UpstreamError, Rejected, StageError; then nothing is open.
         """
-        prepared = await self._prepare(candidate)
+        run, request = self.run, self.run.request
+        prepared = self._untouched(candidate) or await self._prepare(candidate)
         call = UpstreamCall(
             credential=candidate.credential,
-            execution=self.run.execution,
+            execution=run.execution,
             wire=prepared.wire,
-            operation=self.run.request.operation,
+            operation=request.operation,
             model=candidate.model,
-            stream=self.run.request.stream,
+            stream=request.stream,
             body=prepared.body,
             client_headers=prepared.headers,
             original=prepared.original,
-            query=self.run.request.query,
-            alt=self.run.request.alt,
-            log=self.run.wire_log,
+            query=request.query,
+            alt=request.alt,
+            log=run.wire_log,
         )
-        if self.run.request.operation is Operation.COUNT_TOKENS and prepared.wire.native:
-            yield await self._counted(prepared, call)
-            return
+        if request.operation is Operation.COUNT_TOKENS and prepared.wire.native:
+            return await self._counted(prepared, call)
         account = open_account(prepared)
-        if not self.run.request.stream:
-            if prepared.folded:
-                async with candidate.executor.open(attrs.evolve(call, stream=True)) as upstream:
-                    body = await self._fold(prepared, upstream, account)
-                wire = attrs.evolve(prepared.wire, output=self.run.request.answer_format)
-                prepared = attrs.evolve(prepared, answer=(), wire=wire, chain=prepared.chain.after_only)
-            else:
-                async with candidate.executor.open(call) as upstream:
-                    body = await upstream.read()
-                if account is not None:
-                    account.body(body)
-            if account is not None:
-                account.response_headers = upstream.headers
-            if prepared.wire.native:
-                check_answer(Format(prepared.wire.output), body, candidate.credential)
-            if self.run.request.operation is Operation.COUNT_TOKENS and prepared.answer:
-                # Of a plugin's executor in another format: a number is no answer that could be translated.
-                tokens = find_count(body)
-                if tokens is not None:
-                    body = count_reply(self.run.request.answer_format, tokens)
-                    prepared = attrs.evolve(
-                        prepared, answer=(), chain=standard(self.run.request.format, prepared.wire.input)
-                    )
-            # The provider's connection is back in its pool before the client gets its first byte.
-            yield await self._full(prepared, upstream.headers, body)
-            return
-        async with candidate.executor.open(call) as upstream:
+        if request.stream:
+            return await self._open_stream(prepared, call, account)
+        return await self._whole(prepared, call, account)
+
+    async def leave(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close what the answer left open; *exc* is why, as a context manager gets it. Raises: what closing raises."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            await opened.__aexit__(kind, exc, traceback)
+
+    async def _open_stream(self, prepared: Prepared, call: UpstreamCall, account: AttemptAccount | None) -> Answer:
+        opened = prepared.candidate.executor.open(call)
+        upstream = await opened.__aenter__()
+        try:
             if account is not None:
                 account.response_headers = upstream.headers
             streamed: UpstreamAnswer = upstream
             if prepared.wire.native:
                 streamed = await as_stream(upstream, prepared.wire.output, prepared.body)
-            yield await self._streamed(prepared, streamed, account)
+            answer = await self._streamed(prepared, streamed, account)
+        except BaseException as exc:
+            await opened.__aexit__(type(exc), exc, exc.__traceback__)
+            raise
+        self._opened = opened
+        return answer
+
+    async def _whole(self, prepared: Prepared, call: UpstreamCall, account: AttemptAccount | None) -> Answer:
+        """An answer in one piece. The provider's connection is in its pool again before the client gets a byte of it."""
+        candidate, request = prepared.candidate, self.run.request
+        if prepared.folded:
+            async with candidate.executor.open(attrs.evolve(call, stream=True)) as upstream:
+                body = await self._fold(prepared, upstream, account)
+            wire = attrs.evolve(prepared.wire, output=request.answer_format)
+            prepared = attrs.evolve(prepared, answer=(), wire=wire, chain=prepared.chain.after_only)
+        else:
+            async with candidate.executor.open(call) as upstream:
+                body = await upstream.read()
+            if account is not None:
+                account.body(body)
+        if account is not None:
+            account.response_headers = upstream.headers
+        if prepared.wire.native:
+            check_answer(Format(prepared.wire.output), body, candidate.credential)
+        if request.operation is Operation.COUNT_TOKENS and prepared.answer:
+            # Of a plugin's executor in another format: a number is no answer that could be translated.
+            tokens = find_count(body)
+            if tokens is not None:
+                body = count_reply(request.answer_format, tokens)
+                prepared = attrs.evolve(prepared, answer=(), chain=standard(request.format, prepared.wire.input))
+        return await self._full(prepared, upstream.headers, body)
 
     async def _fold(self, prepared: Prepared, upstream: UpstreamAnswer, account: AttemptAccount | None) -> bytes:
         """The whole answer out of a stream, of providers that do nothing but stream. Raises: UpstreamError."""
@@ -232,6 +251,30 @@ class Asking:
         answer = await self._full(plain, JSON_HEADERS, count_reply(self.run.request.answer_format, tokens))
         answer.headers = (*answer.headers, (b"x-token-count", b"estimate"))
         return answer
+
+    def _untouched(self, candidate: Candidate) -> Prepared | None:
+        """The request as it came but for the model's name, where nothing is to see or change it; None = there may be
+        somebody. What this says must be what `_prepare` would say."""
+        run, request, model = self.run, self.run.request, candidate.model
+        if not run.services.untouched or request.operation is not Operation.GENERATE:
+            return None
+        wire, body = candidate.executor.wire(request.format), run.body
+        own = wire.native and wire.input == request.format and wire.output == request.answer_format
+        if not own or run.services.thinking_of(candidate, run.model) is not None or has_envelope(body):
+            return None
+        if run.trace.attempts:
+            run.trace.attempts[-1].provider_format = wire.input
+        renamed = model != request.model and request.format in FORMATS_WITH_MODEL_IN_BODY
+        return Prepared(
+            candidate=candidate,
+            wire=wire,
+            headers=run.headers,
+            original=body,
+            body=splice_model(body, model) if renamed else (body,),
+            chain=standard(request.format, wire.input),
+            hops=(),
+            answer=(),
+        )
 
     async def _prepare(self, candidate: Candidate) -> Prepared:
         """Interceptors of this attempt, then translation. Results are not carried over to the next attempt."""

@@ -6,7 +6,7 @@ at once, and nothing is learnt from it.
 """
 
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from types import TracebackType
 
 import attrs
 import structlog
@@ -60,14 +60,14 @@ class Attempts:
         self._renewed: set[str] = set()
         self._why = ""
 
-    async def first_answer(self, candidates: Sequence[Candidate], stack: AsyncExitStack) -> Answer:
-        """Try *candidates* until one answers; its connection stays open in *stack*.
+    async def first_answer(self, candidates: Sequence[Candidate]) -> Answer:
+        """Try *candidates* until one answers; a stream's connection stays open until `leave`.
 
         Raises: UpstreamError: the last provider's, when nothing is left to try or the fault lies in the request;
           NoCredential when nobody could be asked; Rejected, StageError of plugins.
         """
         if candidates[0].credential.anonymous:
-            return await self._first_of(self._served(candidates), stack)
+            return await self._first_of(self._served(candidates))
         scheduler = self.run.services.scheduler
         executors = self._usable(scheduler.executors(candidates), candidates)
         selection = self._selection = scheduler.select(candidates, self._ask(), executors=executors)
@@ -84,15 +84,21 @@ class Attempts:
                     log.info("attempt.waits", seconds=round(pause_s, 3), model=self.run.model)
                 await trio.sleep(pause_s)
                 continue
-            answer = await self._try(selection, candidate, stack)
+            answer = await self._try(selection, candidate)
             if answer is not None:
                 return answer
 
-    async def _try(self, selection: Selection, candidate: Candidate, stack: AsyncExitStack) -> Answer | None:
+    async def leave(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the answer's connection; see `Asking.leave`."""
+        await self._asking.leave(kind, exc, traceback)
+
+    async def _try(self, selection: Selection, candidate: Candidate) -> Answer | None:
         """The answer of *candidate*; None when something else may be tried. Raises: as `first_answer`."""
         while True:
             try:
-                answer = await self._once(candidate, stack)
+                answer = await self._once(candidate)
             except UpstreamError as exc:
                 self.ended(exc)
                 renewed = await self._renew(selection, candidate, exc)
@@ -109,19 +115,19 @@ class Attempts:
                 selection.succeeded()
                 return answer
 
-    async def _first_of(self, candidates: Sequence[Candidate], stack: AsyncExitStack) -> Answer:
+    async def _first_of(self, candidates: Sequence[Candidate]) -> Answer:
         """Executors that need no credential, in order; there is no state to keep of them."""
         for candidate in candidates[:-1]:
             try:
-                return await self._once(candidate, stack)
+                return await self._once(candidate)
             except UpstreamError as exc:
                 if not may_rotate(exc):
                     raise
                 self.ended(exc)
                 self.run.exchange.advance(Event.RETRY)
-        return await self._once(candidates[-1], stack)
+        return await self._once(candidates[-1])
 
-    async def _once(self, candidate: Candidate, stack: AsyncExitStack) -> Answer:
+    async def _once(self, candidate: Candidate) -> Answer:
         self.run.exchange.advance(Event.ATTEMPT)
         credential = candidate.credential
         self._attempted = credential
@@ -134,13 +140,14 @@ class Attempts:
                 why=self._why or "the model is a plugin's own: no credential",
             )
         )
-        if not credential.anonymous:
+        unread = self.run.plan.empty and candidate.executor.wire(self.run.request.format).native
+        if not (credential.anonymous or unread):
             selected: JsonObject = {"selected_auth_id": credential.id, "selected_auth_index": credential.index}
             execution = self.run.execution
             self.run.execution = attrs.evolve(execution, metadata=execution.metadata | selected)
         if self._observer is not None:
             self._observer.attempt_started(credential)
-        return await stack.enter_async_context(self._asking.open(candidate, self._open_account))
+        return await self._asking.ask(candidate, self._open_account)
 
     async def _renew(self, selection: Selection, candidate: Candidate, error: UpstreamError) -> Credential | None:
         """The same credential with a new token, once in an execution (proxy 3.7); None = that does not help."""

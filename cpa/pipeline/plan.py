@@ -1,6 +1,7 @@
 """Registrations, ordered once and frozen."""
 
 from collections.abc import Container, Iterable, Mapping
+from functools import cached_property
 
 import attrs
 
@@ -28,7 +29,7 @@ class Plan:
             chains=tuple(chains),
         )
 
-    @property
+    @cached_property
     def empty(self) -> bool:
         """Nobody takes part."""
         return not any(self.stages.values())

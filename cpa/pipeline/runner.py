@@ -11,9 +11,8 @@ task in here; a cancelled caller cancels whatever is being awaited.
     asking.py     one attempt
 """
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from types import TracebackType
 from uuid import uuid4
 
 import attrs
@@ -52,16 +51,15 @@ COMPLETION_WAIT_S = 5.0
 """How long an ended exchange waits for a place among the running completion events before it gives up, loudly."""
 
 
-@asynccontextmanager
-async def open_answer(
+def open_answer(
     request: ModelRequest,
     services: Services,
     *,
     observer: AttemptObserver | None = None,
     wire_log: WireLog | None = None,
     trace: Trace | None = None,
-) -> AsyncIterator[Answer]:
-    """Execute *request* and keep its answer open.
+) -> "OpenAnswer":
+    """Execute *request* and keep its answer open: ``async with open_answer(…) as answer``.
 
     Args:
       trace: where to note what is done; None = as `Services.watcher` says.
@@ -69,35 +67,62 @@ async def open_answer(
     Raises: CpaError before the first byte of an answer is in hand; later ones come out of `Answer.stream`.
     Cancellation: closes the provider's connection at once and ends the execution as cancelled.
     """
-    run = Run(request=request, services=services, observer=observer, wire_log=wire_log, trace=trace)
-    try:
-        candidates = await run.route()
-    except BaseException as exc:
-        run.unwatch(exc)
-        raise
-    run.exchange.advance(Event.START)
-    run.describe(candidates[0])
-    attempts = run.attempts
-    try:
-        async with AsyncExitStack() as stack:
+    return OpenAnswer(Run(request=request, services=services, observer=observer, wire_log=wire_log, trace=trace))
+
+
+class OpenAnswer:
+    """An execution as a context. A class, not a generator: Trio keeps a book of those, and each costs a dozen calls."""
+
+    __slots__ = ("_answer", "_run")
+
+    def __init__(self, run: "Run") -> None:
+        self._run = run
+        self._answer: Answer | None = None
+
+    async def __aenter__(self) -> Answer:
+        run = self._run
+        try:
+            candidates = await run.route()
+        except BaseException as exc:
+            run.unwatch(exc)
+            raise
+        run.exchange.advance(Event.START)
+        try:
+            run.describe(candidates[0])
             await run.intercept_before()
-            answer = await attempts.first_answer(candidates, stack)
+            answer = self._answer = await run.attempts.first_answer(candidates)
             if run.watched is not None:
                 run.watched.first_byte()
-            yield answer
+        except BaseException as exc:
+            await self._end(exc)
+            raise
+        return answer
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        attempts, answer = self._run.attempts, self._answer
+        if exc is None and answer is not None:
             # Whoever reads a stream may keep its failure to itself.
             attempts.ended(None if answer.stream is None else answer.stream.failure)
-    except Rejected as exc:
-        run.settle(Event.REJECT, exc)
-        raise
-    except Exception as exc:
-        run.settle(Event.FAIL, exc)
-        if isinstance(exc, CpaError):
-            attempts.ended(exc)
-        raise
-    finally:
+        try:
+            await attempts.leave(kind, exc, traceback)
+        except BaseException as error:
+            await self._end(error)
+            raise
+        await self._end(exc)
+
+    async def _end(self, error: BaseException | None) -> None:
+        """Settle the outcome and announce it, however the execution ends."""
+        run = self._run
+        if isinstance(error, Rejected):
+            run.settle(Event.REJECT, error)
+        elif isinstance(error, Exception):
+            run.settle(Event.FAIL, error)
+            if isinstance(error, CpaError):
+                run.attempts.ended(error)
         run.settle(Event.CANCEL)
-        attempts.close()
+        run.attempts.close()
         run.unwatch(run.error)
         await run.complete()
 

@@ -90,6 +90,8 @@ class Running:
 
     def carries(self, wire: Wire) -> bool:
         """Bodies of the client get to a provider that speaks *wire*."""
+        if wire.input == self.request.format and not self.plan.chains:
+            return True
         carrier, source = self.chain(wire).carrier, self.request.format
         translators = self.plan.of(StageKind.REQUEST_TRANSLATE)
         if carrier.by is By.STANDARD:
@@ -100,4 +102,4 @@ class Running:
         return carries(source, wire.input)
 
     def has(self, *kinds: StageKind) -> bool:
-        return any(self.plan.of(kind, self.request.callers) for kind in kinds)
+        return not self.plan.empty and any(self.plan.of(kind, self.request.callers) for kind in kinds)

@@ -1,6 +1,7 @@
 """What an execution needs of everybody else: one immutable snapshot per configuration."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Protocol
 
 import attrs
@@ -96,3 +97,8 @@ class Services:
     thinking_of: Callable[[Candidate, str], Thinking | None] = suffix_wish
     answer_name: Callable[[Candidate, str], str] = no_forced_name
     watcher: Watcher | None = None
+
+    @cached_property
+    def untouched(self) -> bool:
+        """Nobody takes part in executions: neither plugins nor chains nor payload rules."""
+        return self.plan.empty and not self.plan.chains and not self.payload

@@ -7,10 +7,12 @@ the bodies before and after it, bounded, which whoever shows them compares.
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import perf_counter
 from typing import Final, TypeAlias
 
 import attrs
+import msgspec
 
 from cpa.formats.headers import HeaderMap
 from cpa.pipeline.stage import Registration, StageKind
@@ -115,8 +117,7 @@ class StepRecord:
             self._watch(self, before, after)
 
 
-@attrs.define(kw_only=True, eq=False)
-class AttemptRecord:
+class AttemptRecord(msgspec.Struct, kw_only=True, eq=False):
     """One attempt with one credential.
 
     Attributes:
@@ -133,7 +134,7 @@ class AttemptRecord:
     model: str
     why: str
     provider_format: str = ""
-    started: float = attrs.field(factory=perf_counter)
+    started: float = msgspec.field(default_factory=perf_counter)
     duration_s: float | None = None
     status: int = 0
     error: str = ""
@@ -142,7 +143,7 @@ class AttemptRecord:
         """It is over; only the first call counts."""
         if self.duration_s is None:
             self.duration_s = perf_counter() - self.started
-            self.status, self.error = status, error[:MAX_REASON_CHARS]
+            self.status, self.error = status, error[:MAX_REASON_CHARS] if error else ""
 
 
 Watch: TypeAlias = Callable[[StepRecord, bytes, bytes], None]
@@ -153,7 +154,6 @@ Watch: TypeAlias = Callable[[StepRecord, bytes, bytes], None]
 class Trace:
     """Attributes:
     stages: by plugin and kind, in the order of their first calls.
-    steps: of its chains, oldest first.
     attempts: oldest first.
     input_tokens, output_tokens: of all attempts, as far as they were counted; None = nobody counted.
     watch: is shown all bodies, for `cpa translate --steps`.
@@ -161,14 +161,19 @@ class Trace:
     """
 
     stages: dict[tuple[PluginId, StageKind], StageRecord] = attrs.field(factory=dict)
-    steps: deque[StepRecord] = attrs.field(factory=lambda: deque(maxlen=MAX_STEPS))
-    attempts: deque[AttemptRecord] = attrs.field(factory=lambda: deque(maxlen=MAX_ATTEMPTS))
+    attempts: deque[AttemptRecord] = attrs.field(factory=partial(deque[AttemptRecord], (), MAX_ATTEMPTS))
     input_tokens: int | None = None
     output_tokens: int | None = None
     watch: Watch | None = None
     room: Room | None = None
     _losses: list[list[Loss]] = attrs.field(factory=list)
     _settled: tuple[Loss, ...] | None = None
+    _steps: deque[StepRecord] | None = None  # most executions have none
+
+    @property
+    def steps(self) -> Sequence[StepRecord]:
+        """Of its chains, oldest first."""
+        return () if self._steps is None else self._steps
 
     def stage(self, entry: Registration) -> StageRecord:
         """The record of *entry*, which is being called."""
@@ -196,7 +201,9 @@ class Trace:
     def step(self, *, chain: str, side: str, step: str) -> StepRecord:
         """Begin the record of a step."""
         record = StepRecord(chain=chain, side=side, step=step, watch=self.watch, room=self.room)
-        self.steps.append(record)
+        if self._steps is None:
+            self._steps = deque(maxlen=MAX_STEPS)
+        self._steps.append(record)
         return record
 
     def translated_by(self, contexts: Sequence[Context]) -> None:
@@ -214,7 +221,7 @@ class Trace:
 
     def settle(self) -> None:
         """The execution is over: hold no more than is worth showing."""
-        self._settled = self.losses[:MAX_LOSSES]
+        self._settled = self.losses[:MAX_LOSSES] if self._losses or self._settled else ()
         self._losses.clear()
 
     def used(self, input_tokens: int, output_tokens: int) -> None:

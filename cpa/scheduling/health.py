@@ -8,7 +8,7 @@ window is over, the record stays for a while, because the next failure has to kn
 Times are Unix seconds of an injected clock. Nothing here waits. The records are in a `StateStore`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, KeysView
 from typing import Any, Final
 
 import attrs
@@ -81,12 +81,17 @@ Changed = Callable[[str], None]
 
 
 class HealthBook:
-    """All records. `blocked` is on the path of every request: two lookups."""
+    """All records. `blocked` is on the path of every request: two lookups.
+
+    Attributes:
+      ids: of the credentials of which there are records; a view, always of the present. Most have none.
+    """
 
     def __init__(self, store: StateStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
         self._models: dict[str, set[str]] = {}  # of each credential with records
+        self.ids: KeysView[str] = self._models.keys()
         self._listeners: list[Changed] = []
         for key, _ in store.items(HEALTH):
             self._models.setdefault(key[0], set()).add(key[1])

@@ -47,6 +47,7 @@ class Pool:
         self.model = model
         self._health = health
         self._members: dict[str, Member] = {}
+        self._known = health.ids
         self._tier_of: dict[int, Tier] = {}
         self._blocked: dict[str, float] = {}
         self._waking: list[tuple[float, str]] = []
@@ -71,8 +72,11 @@ class Pool:
         own = (member.credential.request_retry for member in self._members.values())
         self.most_retries = max((retries for retries in own if retries is not None), default=-1)
         for member in self._members.values():
-            if health.known(member.id):
+            if member.id in self._known:
                 self._usable(member)
+        # The usual installation: nobody to take turns with. A weight of 0 is never chosen by weight.
+        only = next(iter(self._members.values()), None) if len(self._members) == 1 else None
+        self._only = only if only is not None and only.credential.weight > 0 else None
 
     def __len__(self) -> int:
         return len(self._members)
@@ -115,7 +119,11 @@ class Pool:
 
     def pick(self, strategy: Strategy, skip: Skip) -> Member | None:
         """The next one by *strategy*, of the best tier that has one; None when all are blocked or skipped."""
-        self.wake()
+        if self._waking:
+            self.wake()
+        only = self._only
+        if only is not None:  # whatever the strategy
+            return only if not skip(only) and self._usable(only) else None
         for tier in self._tier_of.values():
             member = tier.pick(strategy, lambda member: not skip(member) and self._usable(member))
             if member is not None:
@@ -185,6 +193,8 @@ class Pool:
 
     def _usable(self, member: Member) -> bool:
         """Whether *member* is ready; if not, it leaves its tier until its window ends."""
+        if member.id not in self._known:
+            return True
         record = self.window(member)
         if record is None:
             return True

@@ -141,13 +141,20 @@ class Rounds:
             if self._pool.block(member, key) is None:
                 self._current = (member, key)
                 return candidate
-        self._let_go()
-        if self._full():
+        if self._probe is not None:
+            self._give_back()
+        self._current = None
+        if self._settings.max_retry_credentials and self._full():
             return None
         named = self._pool.member(credential_id) if credential_id else None
         if named is not None and not self._skip(named) and self._pool.ready(named):
             return self._take(named)
-        bound = None if strategy else self._preferred() or self._bound()
+        bound: Member | None = None
+        if not strategy:
+            if self._ask.preferred:
+                bound = self._preferred()
+            if bound is None and self._session is not None:
+                bound = self._bound()
         picked = bound or self._pool.pick(STRATEGIES.get(strategy, self._settings.strategy), self._skip)
         return self._take(picked) if picked is not None else self._ask_the_blocked()
 
@@ -186,10 +193,13 @@ class Rounds:
 
     def _take(self, member: Member) -> Candidate:
         self._tried.add(member.id)
+        if len(member.keys) == 1:
+            self._current = (member, member.keys[0])
+            return member.candidates[0]
         ready = [
             (candidate, key)
             for candidate, key in zip(member.candidates, member.keys, strict=True)
-            if len(member.keys) == 1 or self._pool.block(member, key) is None
+            if self._pool.block(member, key) is None
         ]
         (candidate, key), *self._queue = ready
         self._current = (member, key)
@@ -241,26 +251,25 @@ class Rounds:
         if self._current is None:
             return
         member, key = self._current
-        if self._health.known(member.id):
+        if member.id in self._health.ids:
             self._health.succeeded(member.id, key)
         if self._session is not None:
             session, ttl_s = self._session, self._settings.affinity_ttl_s
             self._bindings.bind(session.scope, session.id, session.model, member.id, ttl_s=ttl_s)
-        self._give_back()
+        if self._probe is not None:
+            self._give_back()
 
     def close(self) -> None:
         """See `Selection`."""
-        self._give_back()
-        self._queue.clear()
+        if self._probe is not None:
+            self._give_back()
+        if self._queue:
+            self._queue.clear()
 
     def _give_back(self) -> None:
         if self._probe is not None:
             self._probes.give_back(self._probe)
             self._probe = None
-
-    def _let_go(self) -> None:
-        self._give_back()
-        self._current = None
 
     def _verdict(self, error: UpstreamError) -> Verdict:
         if self._last is not None and self._last[0] is error:

@@ -2,7 +2,6 @@
 
 import random
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
@@ -19,9 +18,9 @@ from cpa.scheduling.strategies import Cursors
 from cpa.types import Candidate, Executor, SelectionAsk
 
 MAX_POOLS: Final = 1024
-"""Models with an index; one is made anew in milliseconds."""
+"""Models with an index. The eldest goes for a new one, and is made anew in milliseconds if somebody asks for it."""
 
-_PoolKey = tuple[int, frozenset[int], str]
+_PoolKey = tuple[object, ...]
 
 
 class Scheduling:
@@ -47,8 +46,8 @@ class Scheduling:
         self.probes = Probes()
         self.cursors = Cursors()
         self.jitter = jitter
-        self._pools: OrderedDict[_PoolKey, Pool] = OrderedDict()
-        self._executors: OrderedDict[int, tuple[Sequence[Candidate], tuple[Executor, ...]]] = OrderedDict()
+        self._pools: dict[_PoolKey, Pool] = {}
+        self._executors: dict[int, tuple[Sequence[Candidate], tuple[Executor, ...]]] = {}
         self._present: frozenset[str] = frozenset()
         self.health.subscribe(self._changed)
 
@@ -68,14 +67,14 @@ class Scheduling:
 
     def pool(self, candidates: Sequence[Candidate], executors: Sequence[Executor], model: str) -> Pool:
         """The index of those *candidates* that *executors* serve, as *model*."""
-        key = (id(candidates), frozenset(map(id, executors)), model)
+        # Executors come in the order of `executors`, so that the same ones are the same key.
+        key = (id(candidates), model, *map(id, executors))
         pool = self._pools.get(key)
         if pool is None or pool.source is not candidates:
             pool = Pool(candidates, frozenset(executors), model, health=self.health, cursors=self.cursors)
             self._pools[key] = pool
             if len(self._pools) > MAX_POOLS:
-                self._pools.popitem(last=False)
-        self._pools.move_to_end(key)
+                del self._pools[next(iter(self._pools))]
         return pool
 
     def executors(self, candidates: Sequence[Candidate]) -> tuple[Executor, ...]:
@@ -86,7 +85,7 @@ class Scheduling:
             known = (candidates, tuple(found.values()))
             self._executors[id(candidates)] = known
             if len(self._executors) > MAX_POOLS:
-                self._executors.popitem(last=False)
+                del self._executors[next(iter(self._executors))]
         return known[1]
 
     def _changed(self, credential_id: str) -> None:

@@ -30,15 +30,16 @@ class Member:
     Attributes:
       candidates: how it serves the model; several where the operator configured a pool of models.
       keys: for each candidate the name under which its health is kept.
+      id: the credential's.
     """
 
     credential: Credential
     candidates: tuple[Candidate, ...]
     keys: tuple[str, ...]
+    id: str = attrs.field(init=False)
 
-    @property
-    def id(self) -> str:
-        """The credential's."""
+    @id.default
+    def _credential_id(self) -> str:
         return self.credential.id
 
 

@@ -1,9 +1,9 @@
 """May this client use the proxy? Keys of the configuration, then the plugins' providers (proxy 1.2)."""
 
 import hashlib
-import hmac
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from operator import itemgetter
 from urllib.parse import parse_qs
 
 import attrs
@@ -16,8 +16,14 @@ from cpa.pipeline.trace import Trace
 TEMPLATE_KEYS = frozenset({"your-api-key-1", "your-api-key-2", "your-api-key-3"})
 """Keys of the sample configuration: whoever runs with them serves the whole world."""
 
-HEADER_PLACES = (b"authorization", b"x-goog-api-key", b"x-api-key")
+HEADER_PLACES = {
+    b"authorization": (0, "authorization"),
+    b"x-goog-api-key": (1, "x-goog-api-key"),
+    b"x-api-key": (2, "x-api-key"),
+}
+"""Headers that hold a key, with their rank in the documented order and what `Principal.source` calls them."""
 QUERY_PLACES = ("key", "auth_token")
+DIGEST_BYTES = 32
 
 
 @attrs.frozen(kw_only=True)
@@ -58,11 +64,12 @@ class Access:
     def check(self, headers: RawHeaders, query: bytes) -> Principal | None:
         """The principal of the first candidate that is a key, or None. Every candidate is tried: a wrong earlier value
         does not spoil a right later one."""
-        if self.open:
+        digests = self._digests
+        if not digests and not self._providers:
             return Principal()
         found: Principal | None = None
         for source, candidate in candidates(headers, query):
-            if self._digest(candidate) in self._digests and found is None:
+            if self._digest(candidate) in digests and found is None:
                 found = Principal(key=candidate, source=source)
         return found
 
@@ -76,28 +83,34 @@ class Access:
         return None
 
     def _digest(self, key: str) -> bytes:
-        return hmac.digest(self._salt, key.encode("utf-8", "surrogateescape"), hashlib.sha256)
+        # BLAKE2 takes a key of its own: a fifth of what HMAC costs.
+        text = key.encode("utf-8", "surrogateescape")
+        return hashlib.blake2b(text, key=self._salt, digest_size=DIGEST_BYTES).digest()
 
 
 def refusal(headers: RawHeaders, query: bytes) -> Unauthenticated:
     """Why a client without a valid key is turned away."""
-    if any(True for _ in candidates(headers, query)):
+    if candidates(headers, query):
         return Unauthenticated("Invalid API key")
     return Unauthenticated("Missing API key")
 
 
-def candidates(headers: RawHeaders, query: bytes) -> Iterator[tuple[str, str]]:
+def candidates(headers: RawHeaders, query: bytes) -> list[tuple[str, str]]:
     """Every key that the request carries, in the documented order, with its place."""
-    for place in HEADER_PLACES:
-        for name, value in headers:
-            if name == place:
-                text = value.decode("utf-8", "surrogateescape").strip()
-                if place == b"authorization" and text[:7].lower() == "bearer ":
-                    text = text[7:].strip()
-                if text:
-                    yield place.decode(), text
+    ranked: list[tuple[int, str, str]] = []
+    for name, value in headers:
+        if name in HEADER_PLACES:
+            rank, source = HEADER_PLACES[name]
+            text = value.decode("utf-8", "surrogateescape").strip()
+            if rank == 0 and text[:7].lower() == "bearer ":
+                text = text[7:].strip()
+            if text:
+                ranked.append((rank, source, text))
+    if len(ranked) > 1:
+        ranked.sort(key=itemgetter(0))  # those of one place stay in their order
+    found = [(source, text) for _, source, text in ranked]
     if query:
         fields = parse_qs(query.decode("latin-1"), errors="surrogateescape")
         for field in QUERY_PLACES:
-            for text in fields.get(field, []):
-                yield f"query-{field.replace('_', '-')}", text
+            found += [(f"query-{field.replace('_', '-')}", text) for text in fields.get(field, [])]
+    return found

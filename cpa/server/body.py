@@ -28,14 +28,28 @@ class ClientGone(Exception):
     """The client closed its connection before its request was complete. Nobody is there to be told."""
 
 
-async def read_body(headers: RawHeaders, receive: Receive, limits: LimitsConfig) -> bytes:
-    """The whole body, content codings undone.
+async def read_body(
+    headers: RawHeaders, receive: Receive, limits: LimitsConfig, *, ready: bytes | None = None
+) -> bytes:
+    """The whole body, content codings undone. *ready*: all that `receive` would give, if it is there already.
 
     Raises: RequestTooLarge, RequestTimeout, MalformedRequest, ClientGone.
     """
-    declared = declared_length(headers)
-    if declared is not None and declared > limits.body_bytes:
+    if ready is None:
+        declared = declared_length(headers)
+        if declared is not None and declared > limits.body_bytes:
+            raise too_large(limits)
+        body = await _received(receive, limits)
+    elif len(ready) > limits.body_bytes:
         raise too_large(limits)
+    else:
+        body = ready
+    coding = [value for name, value in headers if name == b"content-encoding"]
+    return await decode(body, b",".join(coding).decode("latin-1"), limits) if coding else body
+
+
+async def _received(receive: Receive, limits: LimitsConfig) -> bytes:
+    """What *receive* gives. Raises: as `read_body`."""
     pieces: list[bytes] = []
     size_bytes = 0
     started = trio.current_time()
@@ -58,9 +72,7 @@ async def read_body(headers: RawHeaders, receive: Receive, limits: LimitsConfig)
         raise RequestTimeout(
             f"the request body did not arrive in time: {size_bytes} bytes in {limits.body_seconds:g} s"
         )
-    body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    coding = b",".join(value for name, value in headers if name == b"content-encoding")
-    return await decode(body, coding.decode("latin-1"), limits) if coding else body
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 async def decode(body: bytes, coding: str, limits: LimitsConfig) -> bytes:

@@ -64,6 +64,8 @@ class ModelCall:
     """Serves one request; `run` returns when the client has its answer or has left.
 
     Attributes:
+      body: of the request as it was sent, if it is there already.
+      when_left: sets what is called when the client leaves; None = `receive` has to be asked all the time.
       started: perf_counter of its arrival.
       gone: the client left before the end.
       error: what the client was told instead of an answer, or in the middle of one.
@@ -78,6 +80,8 @@ class ModelCall:
     record: RequestRecord
     trace_id: TraceId
     abort: Callable[[], None]
+    body: bytes | None = attrs.field(default=None, repr=False)
+    when_left: Callable[[Callable[[], None] | None], None] | None = None
     started: float = attrs.field(factory=perf_counter)
     runtime: Runtime = attrs.field(init=False)
     gone: bool = False
@@ -125,13 +129,35 @@ class ModelCall:
         except CpaError as exc:
             await self._refuse(exc)
             return
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch, nursery.cancel_scope)
+        if self.when_left is None or self._talks_first:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._watch, nursery.cancel_scope)
+                await self._answer(principal, body, nursery)
+                nursery.cancel_scope.cancel()
+        else:
+            # The common case: no task, no scope. The connection has nothing else to do, so it ends with the exchange.
+            self.when_left(self._client_left)
             try:
-                await self._serve(await self._understand(principal, body), nursery)
-            except CpaError as exc:
-                await self._fail(exc)
-            nursery.cancel_scope.cancel()
+                await self._answer(principal, body, None)
+            finally:
+                self.when_left(None)
+
+    @property
+    def _talks_first(self) -> bool:
+        """There may be signs of life before the answer, for which somebody has to run."""
+        config = self.runtime.config
+        return config.streaming.keepalive_seconds > 0 or config.nonstream_keepalive_interval > 0
+
+    async def _answer(self, principal: Principal | None, body: bytes, nursery: trio.Nursery | None) -> None:
+        try:
+            await self._serve(await self._understand(principal, body), nursery)
+        except CpaError as exc:
+            await self._fail(exc)
+
+    def _client_left(self) -> None:
+        if not self.responder.complete:
+            self.gone = True
+            self.abort()
 
     async def _watch(self, scope: trio.CancelScope) -> None:
         """Cancel the exchange, its provider's connection included, when the client leaves."""
@@ -163,7 +189,7 @@ class ModelCall:
         principal = runtime.access.check(head.headers, head.query)
         if principal is None and not runtime.access.asks_plugins:
             raise refusal(head.headers, head.query)
-        body = await read_body(head.headers, self.receive, runtime.config.limits)
+        body = await read_body(head.headers, self.receive, runtime.config.limits, ready=self.body)
         self._received = True
         self.record.request_body(body)
         return principal, body
@@ -174,7 +200,7 @@ class ModelCall:
             principal = await self._ask_plugins(body)
         request = self.route.parse(self.head, body)
         # As in the header maps that plugins know, there is no Host; nothing behind here needs it.
-        headers = tuple(pair for pair in request.headers if pair[0] != b"host")
+        headers = tuple([pair for pair in request.headers if pair[0] != b"host"])
         self.request = attrs.evolve(
             request,
             headers=headers,
@@ -203,14 +229,15 @@ class ModelCall:
             raise refusal(head.headers, head.query)
         return found
 
-    async def _serve(self, request: ModelRequest, nursery: trio.Nursery) -> None:
+    async def _serve(self, request: ModelRequest, nursery: trio.Nursery | None) -> None:
         """Raises: CpaError, which the client has not been told of yet."""
         if not self.state.usage.limiter.permits(request.principal, request.model):
             raise RequestError(
                 f"this client key may not use model {request.model}", code="model_not_allowed", http_status=403
             )
         with self.state.usage.limiter.admit(request.principal, request.body):
-            self._keep_alive(request, nursery)
+            if nursery is not None:
+                self._keep_alive(request, nursery)
             async with open_answer(
                 request,
                 self.runtime.services,
@@ -413,12 +440,16 @@ async def serve_call(
     receive: Receive,
     responder: Responder,
     abort: Callable[[], None],
+    body: bytes | None = None,
+    when_left: Callable[[Callable[[], None] | None], None] | None = None,
     transport: str = "http",
     watch: Callable[[ModelCall, RequestRecord], RequestRecord] | None = None,
 ) -> ModelCall:
     """Serve one request under an id of its own, with a request log and in the metrics.
 
     Args:
+      body: see `ModelCall`.
+      when_left: see `ModelCall`.
       transport: of the client, for the request log.
       watch: gets the call before it runs and its record, and returns what is to be told instead of that.
     """
@@ -441,6 +472,8 @@ async def serve_call(
         record=record,
         trace_id=trace_id,
         abort=abort,
+        body=body,
+        when_left=when_left,
         live=state.live.begin(trace_id, route.format),
     )
     if watch is not None:
@@ -450,6 +483,7 @@ async def serve_call(
     try:
         await call.run()
     finally:
+        responder.told = call.status
         if call.gone:
             metrics.client_disconnected(route.format)
         metrics.request_finished(

@@ -1,6 +1,6 @@
 """How Hypercorn's protocols run exchanges, mended where one could harm others or outlive its client."""
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -20,11 +20,8 @@ from hypercorn.protocol.h2 import (
 from hypercorn.trio.task_group import TaskGroup, _handle
 from hypercorn.trio.worker_context import EventWrapper
 
-SEND_PIECE_BYTES = 256 << 10
-"""A larger write goes out in pieces, so that a slow client that does read shows progress to the sweep."""
+from cpa.server.http1 import SEND_PIECE_BYTES, Message
 
-Message = MutableMapping[str, Any]
-"""Of ASGI, either way."""
 Send = Callable[[Any], Awaitable[None]]
 
 

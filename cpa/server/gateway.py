@@ -7,21 +7,24 @@ Order of the layers is proxy 1.4: access log, exceptions, CORS, template-key gua
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cpa.host.management import MANAGEMENT
+import trio
+
 from cpa.observability.log import log_access
-from cpa.server import routes_claude, routes_embeddings, routes_gemini, routes_openai, routes_responses, websocket
+from cpa.server import routes_claude, routes_embeddings, routes_gemini, routes_openai, routes_responses
 from cpa.server.body import Receive
 from cpa.server.call import serve_call
+from cpa.server.http1 import EXTENSION, Exchange
 from cpa.server.listener import Connection
-from cpa.server.management import client_keys
-from cpa.server.management.logins import CALLBACK
-from cpa.server.management.site import ManagementSite, is_served
+from cpa.server.management.paths import POLLED, SECRET_QUERIES, is_served
 from cpa.server.peers import client_of
 from cpa.server.responder import CORS, Responder, Send
 from cpa.server.routes import ClientHead, ModelRoute, Routes
 from cpa.server.state import ServerState
+
+if TYPE_CHECKING:
+    from cpa.server.management.site import ManagementSite
 
 Scope = MutableMapping[str, Any]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -32,20 +35,11 @@ EXACT: Routes = {
     **routes_claude.ROUTES,
     **routes_embeddings.ROUTES,
 }
-PLAIN_PATHS = frozenset({"/healthz", "/metrics", "/v1/models", "/v1beta/models"})
-"""What the inner application serves and clients may write with a slash at its end."""
-SECRET_QUERIES = frozenset({CALLBACK, client_keys.PATH})
-"""Whose parameters may be secret without being called so: the code of a sign-in, a client key that is deleted."""
-QUIET_PATHS = frozenset({"/healthz", "/metrics"})
+HEALTH = "/healthz"
+PLAIN_PATHS = frozenset({HEALTH, "/metrics", "/v1/models", "/v1beta/models"})
+"""Of no model API, and clients may write with a slash at its end."""
+QUIET_PATHS = frozenset({HEALTH, "/metrics"})
 """Asked every few seconds by machines; their access lines would drown the others."""
-POLLED_PATHS = frozenset(
-    f"{MANAGEMENT}/{name}"
-    for name in (
-        *("overview", "requests", "requests/stream", "routes", "limits", "credentials", "plugins", "logs/recent"),
-        "cooldowns",
-    )
-)
-"""Asked every few seconds by the control panel, which shows the log too. Refusals are written."""
 
 
 def find_route(path: str, method: str) -> ModelRoute | None:
@@ -67,9 +61,10 @@ def is_known(path: str) -> bool:
 class Gateway:
     """ASGI middleware: serves both APIs itself and passes on the rest, with CORS and an access line for both."""
 
-    def __init__(self, inner: AsgiApp, state: ServerState) -> None:
-        self._inner = inner
+    def __init__(self, state: ServerState) -> None:
         self._state = state
+        self._inner: AsgiApp | None = None
+        self._site: Callable[..., ManagementSite] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -81,7 +76,16 @@ class Gateway:
         elif scope["type"] == "websocket":
             await self._websocket(scope, receive, send)
         else:
-            await self._inner(scope, receive, send)
+            await (await self._framework())(scope, receive, send)
+
+    async def _framework(self) -> AsgiApp:
+        """The Quart application, which is imported and made for its first request.
+
+        On a thread, as everything that is imported late: what runs is held up by milliseconds, not by all of it.
+        """
+        if self._inner is None:
+            self._inner = await trio.to_thread.run_sync(framework, self._state)
+        return self._inner
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = perf_counter()
@@ -90,24 +94,26 @@ class Gateway:
         peer = client[0] if client else ""
         connection: Connection = scope["state"]["connection"]
         managed = is_served(path)
-        responder = Responder(send=send, hold=connection.hold, cors=() if managed else CORS)
-        status = 0
+        direct: Exchange | None = scope["extensions"].get(EXTENSION)
+        responder = Responder(send=send, hold=connection.hold, cors=() if managed else CORS, direct=direct)
         try:
             route = find_route(path, method)
             if method == "OPTIONS":
                 await responder.start(204, ())
                 await responder.end()
             elif route is not None:
-                status = await self._model(route, scope, receive, responder, peer)
+                await self._model(route, scope, receive, responder, peer)
+            elif path == HEALTH and method in ("GET", "HEAD"):
+                await self._health(responder, method)
             elif managed:
                 await self._manage(scope, receive, responder, peer)
             elif path.endswith("/") and scope["raw_path"].endswith(b"/") and is_known(path.rstrip("/")):
                 await redirect(scope, responder)
             else:
-                await self._inner(scope, receive, with_cors(responder))
+                await (await self._framework())(scope, receive, with_cors(responder))
         finally:
-            status = status or responder.status
-            if path not in QUIET_PATHS and not (path in POLLED_PATHS and method == "GET" and status == 200):
+            status = responder.told or responder.status
+            if path not in QUIET_PATHS and not (path in POLLED and method == "GET" and status == 200):
                 log_access(
                     status=status,
                     duration_s=perf_counter() - started,
@@ -117,7 +123,19 @@ class Gateway:
                     query="" if path in SECRET_QUERIES else scope["query_string"].decode("latin-1"),
                 )
 
+    async def _health(self, responder: Responder, method: str) -> None:
+        """Say whether the proxy is ready; without a framework, which whoever waits for the start would wait for too."""
+        ready = self._state.ready
+        body = b'{"status":"ok"}' if ready else b'{"status":"starting"}'
+        headers = ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)))
+        await responder.start(200 if ready else 503, headers)
+        if method == "GET":
+            await responder.write(body)
+        await responder.end()
+
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        from cpa.server import websocket  # most proxies never see one
+
         if scope["path"] in websocket.PATHS:
             client = scope["client"]
             head = client_head({**scope, "method": "GET"}, client[0] if client else "")
@@ -131,7 +149,9 @@ class Gateway:
     async def _manage(self, scope: Scope, receive: Receive, responder: Responder, peer: str) -> None:
         """Serve the management API or a plugin's page."""
         server = scope["server"]
-        site = ManagementSite(
+        if self._site is None:
+            self._site = await trio.to_thread.run_sync(management)  # most proxies are never managed over HTTP
+        site = self._site(
             state=self._state,
             head=client_head(scope, peer),
             receive=receive,
@@ -141,18 +161,34 @@ class Gateway:
         )
         await site.run()
 
-    async def _model(self, route: ModelRoute, scope: Scope, receive: Receive, responder: Responder, peer: str) -> int:
-        """Serve a model route. Returns: the status for the log."""
-        head = client_head(scope, peer)
-        call = await serve_call(
+    async def _model(self, route: ModelRoute, scope: Scope, receive: Receive, responder: Responder, peer: str) -> None:
+        """Serve a model route."""
+        connection: Connection = scope["state"]["connection"]
+        direct: Exchange | None = scope["extensions"].get(EXTENSION)
+        await serve_call(
             self._state,
             route=route,
-            head=head,
+            head=client_head(scope, peer),
             receive=receive,
+            body=None if direct is None else direct.body(),
             responder=responder,
-            abort=scope["state"]["connection"].abort,
+            abort=connection.abort,
+            when_left=connection.when_left if connection.watched and direct is not None else None,
         )
-        return call.status
+
+
+def framework(state: ServerState) -> AsgiApp:
+    """The Quart application; takes a fifth of a start to import."""
+    from cpa.server.http import make_app
+
+    return make_app(state)  # type: ignore[return-value]  # Hypercorn's types of the same protocol are narrower
+
+
+def management() -> "Callable[..., ManagementSite]":
+    """What serves the management API; fifty modules."""
+    from cpa.server.management.site import ManagementSite
+
+    return ManagementSite
 
 
 def client_head(scope: Scope, peer: str) -> ClientHead:

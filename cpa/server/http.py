@@ -1,4 +1,4 @@
-"""The Quart application: health, banner, model lists, metrics. The model API stands in front of it (gateway.py)."""
+"""The Quart application: banner, model lists, metrics. The other APIs stand in front of it (gateway.py)."""
 
 from functools import partial
 from http import HTTPStatus
@@ -15,7 +15,6 @@ from cpa.pipeline.rules import query_map
 from cpa.pipeline.stage import AuthCall
 from cpa.server.access import Principal, refusal
 from cpa.server.call import GUARD_BODY
-from cpa.server.gateway import Gateway
 from cpa.server.routes import ClientHead
 from cpa.server.routes_models import list_format, model_list, one_model
 from cpa.server.state import ServerState
@@ -35,15 +34,9 @@ LOOPBACK = frozenset({"127.0.0.1", "::1"})
 
 
 def make_app(state: ServerState) -> QuartTrio:
-    """The whole ASGI application for *state*."""
+    """What is left to a framework, for *state*."""
     app = QuartTrio("cpa.server", static_folder=None)
     app.url_map.merge_slashes = False  # no redirects but the gateway's
-    app.asgi_app = Gateway(app.asgi_app, state)  # type: ignore[method-assign,assignment,arg-type]  # Quart's way of middleware
-
-    @app.route("/healthz", methods=["GET", "HEAD"])
-    async def healthz() -> Response:
-        status = HTTPStatus.OK if state.ready else HTTPStatus.SERVICE_UNAVAILABLE
-        return Response(b'{"status":"ok"}' if state.ready else b'{"status":"starting"}', status, content_type=JSON)
 
     @app.get("/")
     async def banner() -> Response:

@@ -29,23 +29,27 @@ MAX_HEAD_BYTES: Final = 64 << 10
 """Agents send about 2 KiB; proxies in between add some. More than nginx's 32 KiB, less than an attack needs."""
 AHEAD_BYTES: Final = 256 << 10
 """What a client may send ahead of the answer that it waits for; one that sends more is treated as gone."""
+SEND_PIECE_BYTES: Final = 256 << 10
+"""A larger write goes out in pieces, so that a slow client that does read shows progress to the sweep."""
 
 Message = MutableMapping[str, Any]
 App = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
 """Of ASGI."""
 
-_CRITICAL: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|[^\r]\n|\n[ \t]|\r(?!\n)")
-"""Control characters, bare line feeds and carriage returns, folded lines."""
+_HARMLESS: Final = bytes(code for code in range(256) if code in b"\t\r\n" or (code >= 0x20 and code != 0x7F))
+"""All but control characters."""
 _TARGET: Final = re.compile(rb"/[\x21-\x7e]*")
 _ELSEWHERE: Final = frozenset({b"transfer-encoding", b"upgrade", b"expect", b"http2-settings"})
 _LENGTH: Final = re.compile(rb"[0-9]{1,15}")
-_WRITABLE: Final = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [^\x00-\x08\x0a-\x1f\x7f]*\r\n)*")
-"""Header lines as they may be sent; a value that came from elsewhere can end neither its line nor the head."""
+_TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _BODILESS: Final = frozenset({204, 304})
 _GONE: Final[Message] = {"type": "http.disconnect"}
+_ASGI: Final[Message] = {"spec_version": "2.1", "version": "3.0"}
+EXTENSION: Final = "cpa.exchange"
+"""Of the ASGI scope: the `Exchange`, for who would rather talk to it than by messages."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True, eq=False)
 class Request:
     """The head of a request. *headers* have lower-case names. *length*: of the body. *keep*: the connection stays."""
 
@@ -78,7 +82,13 @@ class _Head:
 
 def read_head(head: bytes) -> Request | None:
     """*head* with the blank line at its end, or None when it is not for here."""
-    if _CRITICAL.search(head):
+    lines = head.count(b"\r\n")
+    if (
+        head.translate(None, _HARMLESS)
+        or not (head.count(b"\n") == lines == head.count(b"\r"))  # bare line feeds or carriage returns
+        or b"\n " in head  # folded lines
+        or b"\n\t" in head
+    ):
         return None
     found = _Head()
     parser = httptools.HttpRequestParser(found)
@@ -88,27 +98,23 @@ def read_head(head: bytes) -> Request | None:
         return None
     if not found.complete or parser.get_http_version() != "1.1" or not _TARGET.fullmatch(found.target):
         return None
-    hosts, length, keep = 0, None, True
-    for name, value in found.headers:
-        if name in _ELSEWHERE:
-            return None
-        if name == b"host":
-            hosts += 1
-        elif name == b"content-length":
-            if length is not None or not _LENGTH.fullmatch(value):
-                return None
-            length = int(value)
-        elif name == b"connection":
-            told = value.strip().lower()
-            if told not in (b"keep-alive", b"close"):
-                return None
-            keep = keep and told == b"keep-alive"
+    headers = found.headers
+    names = [name for name, _ in headers]
     method = parser.get_method()
-    if hosts != 1 or not method.isalpha() or method == b"CONNECT":
+    if names.count(b"host") != 1 or not _ELSEWHERE.isdisjoint(names) or not method.isalpha() or method == b"CONNECT":
         return None
-    return Request(
-        method=method.decode().upper(), target=found.target, headers=found.headers, length=length or 0, keep=keep
-    )
+    length, keep = 0, True
+    if b"content-length" in names:
+        text = headers[names.index(b"content-length")][1]
+        if names.count(b"content-length") != 1 or not _LENGTH.fullmatch(text):
+            return None
+        length = int(text)
+    if b"connection" in names:
+        told = {value.strip().lower() for name, value in headers if name == b"connection"}
+        if not told <= {b"keep-alive", b"close"}:
+            return None
+        keep = b"close" not in told
+    return Request(method=method.decode().upper(), target=found.target, headers=headers, length=length, keep=keep)
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -116,7 +122,7 @@ class Exchange:
     """One request and its answer, as ASGI has them.
 
     Attributes:
-      read: the next bytes of the connection, empty at its end; send: writes, False when the client is gone.
+      read: the next bytes of the connection, empty at its end; _write: writes, False when the client is gone.
       ahead: bytes that were read and not used; after the exchange those of the next request.
       unread: bytes of the request's body that the application has not taken.
       started, complete: the answer's head, and all of it, was given.
@@ -126,7 +132,7 @@ class Exchange:
 
     request: Request
     read: Callable[[], Awaitable[bytes]]
-    write: Callable[[bytes], Awaitable[bool]]
+    _write: Callable[[bytes], Awaitable[bool]]
     ahead: bytearray
     unread: int = attrs.field(init=False)
     started: bool = False
@@ -142,6 +148,16 @@ class Exchange:
     def __attrs_post_init__(self) -> None:
         self.unread = self.request.length
         self.keep = self.request.keep
+
+    def body(self) -> bytes | None:
+        """The request's whole body if all of it has come with its head, and nobody asked for it yet; else None."""
+        length, ahead = self.unread, self.ahead
+        if self._asked or len(ahead) < length or length < self.request.length:
+            return None
+        self._asked, self.unread = True, 0
+        body = bytes(ahead) if len(ahead) == length else bytes(ahead[:length])
+        del ahead[:length]
+        return body
 
     async def receive(self) -> Message:
         """ASGI's receive. Cancellation: nothing is lost, the call may be repeated."""
@@ -168,17 +184,17 @@ class Exchange:
     async def send(self, message: Message) -> None:
         """ASGI's send. What is sent to a client that left, or after the end, is dropped. Raises: ValueError."""
         if message["type"] == "http.response.start":
-            if self.started:
-                raise ValueError("the answer has begun already")
-            self._begin(message["status"], message.get("headers", ()))
+            self.begin(message["status"], message.get("headers", ()))
         elif message["type"] == "http.response.body":
             if not self.started:
                 raise ValueError("an answer begins with its head")
-            await self._body(message.get("body", b""), more=message.get("more_body", False))
+            await self.write(message.get("body", b""), more=message.get("more_body", False))
 
-    def _begin(self, status: int, headers: RawHeaders) -> None:
-        """Write nothing yet: head and first bytes leave together."""
-        lines, length, dated = [], None, False
+    def begin(self, status: int, headers: RawHeaders) -> None:
+        """Begin the answer. Nothing is written yet: head and first bytes leave together. Raises: ValueError."""
+        if self.started:
+            raise ValueError("the answer has begun already")
+        lines, names, length, dated = [], [], None, False
         for name, value in headers:
             name = name.lower()
             if name == b"content-length":
@@ -190,7 +206,8 @@ class Exchange:
                 continue
             elif name == b"date":
                 dated = True
-            lines.append(b"%s: %s\r\n" % (name, value))
+            names.append(name)
+            lines.append(b"%b: %b\r\n" % (name, value))
         if not dated:
             lines.append(_date_line(int(time())))
         silent = status in _BODILESS or self.request.method == "HEAD"
@@ -199,12 +216,20 @@ class Exchange:
             lines.append(b"transfer-encoding: chunked\r\n")
         lines.append(b"connection: keep-alive\r\n" if self.keep else b"connection: close\r\n")
         fields = b"".join(lines)
-        if fields.count(b"\n") != len(lines) or not _WRITABLE.fullmatch(fields):
+        # A value that came from elsewhere can end neither its line nor the head.
+        ends = len(lines)
+        if (
+            not (fields.count(b"\r\n") == fields.count(b"\n") == fields.count(b"\r") == ends)
+            or fields.translate(None, _HARMLESS)
+            or not all(names)
+            or b"".join(names).translate(None, _TOKEN)
+        ):
             raise ValueError("a header of the answer holds what no header may")
-        self._head = b"%s%s\r\n" % (_status_line(status), fields)
+        self._head = b"%b%b\r\n" % (_status_line(status), fields)
         self.started, self._silent, self._chunked, self._left = True, silent, chunked, length
 
-    async def _body(self, data: bytes, *, more: bool) -> None:
+    async def write(self, data: bytes, *, more: bool) -> None:
+        """The next bytes of the answer's body, its last ones unless there are *more*. Raises: ValueError."""
         if self.complete or self.gone:
             return
         if self._silent:
@@ -213,16 +238,13 @@ class Exchange:
             self._left -= len(data)
             if self._left < 0 or (self._left and not more):
                 raise ValueError("the answer's body has another length than its head says")
-        pieces = [self._head] if self._head else []
         if self._chunked:
-            if data:
-                pieces += (b"%x\r\n" % len(data), data, b"\r\n")
-            if not more:
-                pieces.append(b"0\r\n\r\n")
-        elif data:
-            pieces.append(data)
+            end = b"" if more else b"0\r\n\r\n"
+            data = b"%b%x\r\n%b\r\n%b" % (self._head, len(data), data, end) if data else self._head + end
+        elif self._head:
+            data = self._head + data
         self._head = b""
-        if pieces and not await self.write(pieces[0] if len(pieces) == 1 else b"".join(pieces)):
+        if data and not await self._write(data):
             self.gone = True
         self.complete = not more
 
@@ -230,8 +252,8 @@ class Exchange:
         """Answer for an application that failed, while that can still be said."""
         if not self.started:
             self.keep = False
-            self._begin(HTTPStatus.INTERNAL_SERVER_ERROR, ((b"content-length", b"0"),))
-            await self._body(b"", more=False)
+            self.begin(HTTPStatus.INTERNAL_SERVER_ERROR, ((b"content-length", b"0"),))
+            await self.write(b"", more=False)
 
 
 async def exchange(app: App, one: Exchange, scope: Message) -> bool:
@@ -247,15 +269,16 @@ async def exchange(app: App, one: Exchange, scope: Message) -> bool:
 
 
 def scope_of(
-    request: Request, *, tls: bool, client: tuple[str, int] | None, server: tuple[str, int] | None, state: Message
+    one: Exchange, *, tls: bool, client: tuple[str, int] | None, server: tuple[str, int] | None, state: Message
 ) -> Message:
-    """The ASGI scope of *request*."""
+    """The ASGI scope of *one*, which the application finds among the extensions."""
+    request = one.request
     path, _, query = request.target.partition(b"?")
     text = path.decode("ascii")
     return {
         "type": "http",
         "http_version": "1.1",
-        "asgi": {"spec_version": "2.1", "version": "3.0"},
+        "asgi": _ASGI,
         "method": request.method,
         "scheme": "https" if tls else "http",
         "path": unquote(text) if "%" in text else text,
@@ -266,7 +289,7 @@ def scope_of(
         "client": client,
         "server": server,
         "state": dict(state),
-        "extensions": {},
+        "extensions": {EXTENSION: one},
     }
 
 

@@ -93,7 +93,7 @@ async def serve_websocket(
             principal=principal,
         )
         try:
-            await session.run(connection.server.context.terminated.wait)
+            await session.run(connection.server.terminated.wait)
         finally:
             state.sockets.end(session.conversation)
     finally:

@@ -29,7 +29,7 @@ from cpa.config.schema import LimitsConfig
 from cpa.errors import RawHeaders
 from cpa.observability.log import get_logger
 from cpa.server.body import LINGER_BYTES, LINGER_S
-from cpa.server.exchanges import SEND_PIECE_BYTES
+from cpa.server.http1 import SEND_PIECE_BYTES
 from cpa.server.listener import Connection
 
 log = get_logger()
@@ -322,9 +322,8 @@ def goodbye(code: CloseReason, reason: str) -> CloseConnection:
 
 def take_over(scope_object: object, connection: Connection) -> ClientSocket | None:
     """Whose messages an ASGI *scope* is about; None when its client is gone or was sent away already."""
-    protocol = connection.protocol
-    assert protocol is not None
-    inner = protocol.protocol
+    assert connection.protocols is not None
+    inner = connection.protocols.protocol.protocol
     streams = inner.streams.values() if hasattr(inner, "streams") else (inner.stream,)
     for stream in streams:
         if isinstance(stream, WSStream) and not stream.closed and stream.scope is scope_object:

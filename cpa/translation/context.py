@@ -15,6 +15,7 @@ from cpa.translation.loss import Loss, LossKind
 from cpa.translation.profile import ModelProfile
 
 BASE62 = string.ascii_letters + string.digits
+_DEGRADED, _DROPPED = LossKind  # looking into an enumeration takes longer than to make a loss
 
 
 def random_id() -> str:
@@ -145,7 +146,7 @@ class Context:
 
     def lose(self, path: str, note: str = "", *, dropped: bool = False) -> None:
         """Note that something at *path* (of the client's body) is degraded, or dropped."""
-        self.losses.append(Loss(path=path, kind=LossKind.DROPPED if dropped else LossKind.DEGRADED, note=note))
+        self.losses.append(Loss(path=path, kind=_DROPPED if dropped else _DEGRADED, note=note))
 
 
 def family(fmt: Format) -> str:

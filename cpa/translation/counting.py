@@ -3,6 +3,7 @@
 Of texts it is `cpa.formats.estimate`'s: stable, which is what clients that trim their history need.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -11,6 +12,7 @@ from cpa.errors import MalformedRequest, UpstreamProtocolError
 from cpa.formats.estimate import estimate_chars
 from cpa.formats.json import decode_members, encode
 from cpa.formats.names import Format
+from cpa.formats.scan import count_chars
 from cpa.translation.ir import (
     Call,
     Compaction,
@@ -34,9 +36,6 @@ SAMPLE_BYTES: Final = 512
 MAX_SAMPLES: Final = 24
 MEDIA_TOKENS: Final = {MediaKind.IMAGE: 1500, MediaKind.FILE: 3000, MediaKind.AUDIO: 500, MediaKind.VIDEO: 3000}
 
-_WIDE_BYTES: Final = bytes(range(0x80, 0x100))
-_NO_LEAD_BYTES: Final = bytes(range(0xC0))
-
 COUNTED_BY_PROVIDER: Final = frozenset({Format.CLAUDE, Format.GEMINI})
 """Protocols with a counting endpoint that a foreign request can be translated for."""
 _NOT_COUNTED: Final = frozenset({"max_tokens", "stream", "metadata", "stop_sequences", "service_tier", "temperature"})
@@ -49,11 +48,10 @@ def estimate(request: IRRequest) -> int:
     for block in request.system:
         found.take(block.written or block.text)
     for turn in request.turns:
-        for part in turn.parts:
-            found.look(part)
+        found.look(turn.parts)
     counts = (
         _of_tools(request),
-        _count("\n".join(found.texts).encode("utf-8", "replace")),
+        count_chars("\n".join(found.texts).encode("utf-8", "replace")),
         _of_literals(found.literals),
         (found.plain, 0),
     )
@@ -67,7 +65,7 @@ def _of_tools(request: IRRequest) -> tuple[int, int]:
     if isinstance(known, Toolset) and known.chars is not None:
         return known.chars
     texts = [text for tool in request.tools for text in (tool.name, tool.description)]
-    plain, wide = _count("\n".join(texts).encode("utf-8", "replace"))
+    plain, wide = count_chars("\n".join(texts).encode("utf-8", "replace"))
     plain += sum(len(tool.schema or tool.grammar or tool.config) for tool in request.tools)
     if isinstance(known, Toolset):
         known.chars = plain, wide
@@ -82,6 +80,8 @@ class _Collected:
       plain: ASCII characters of which no more is to be known. *extra*: tokens.
     """
 
+    __slots__ = ("extra", "literals", "plain", "texts")
+
     def __init__(self) -> None:
         self.texts: list[str] = []
         self.literals: list[msgspec.Raw] = []
@@ -95,27 +95,23 @@ class _Collected:
         else:
             self.texts.append(written)
 
-    def look(self, part: Part) -> None:
-        """A part of a turn, or of a result."""
-        if type(part) is Text:
-            self.take(part.written or part.text)
-        elif type(part) is Call:
-            written = part.written
-            self.plain += len(part.name) + len(written if type(written) is msgspec.Raw else part.args)
-        elif type(part) is Result:
-            self.plain += len(part.json)
-            for inner in part.parts:
-                self.look(inner)
-        else:
-            self.extra += _media_tokens(part)
-            self.texts += _texts(part)
-
-
-def _count(data: bytes) -> tuple[int, int]:
-    """(ASCII characters, others) in the UTF-8 of a text; a cut one at its end counts."""
-    if data.isascii():
-        return len(data), 0
-    return len(data.translate(None, _WIDE_BYTES)), len(data.translate(None, _NO_LEAD_BYTES))
+    def look(self, parts: Sequence[Part]) -> None:
+        """The parts of a turn, or of a result."""
+        for part in parts:
+            if type(part) is Result and len(part.parts) == 1 and not part.json:
+                part = part.parts[0]
+            if type(part) is Text:
+                self.take(part.written or part.text)
+            elif type(part) is Call:
+                written = part.written
+                undecoded = type(written) is msgspec.Raw and not part.args_text
+                self.plain += len(part.name) + len(written if undecoded else part.args)
+            elif type(part) is Result:
+                self.plain += len(part.json)
+                self.look(part.parts)
+            else:
+                self.extra += _media_tokens(part)
+                self.texts += _texts(part)
 
 
 def _of_literals(literals: list[msgspec.Raw]) -> tuple[int, int]:
@@ -126,7 +122,7 @@ def _of_literals(literals: list[msgspec.Raw]) -> tuple[int, int]:
     size = sum(map(len, literals)) - 2 * len(literals)
     chosen = literals[:: max(1, len(literals) // MAX_SAMPLES)]
     sample = b"".join([memoryview(literal)[1 : min(len(literal) - 1, SAMPLE_BYTES)] for literal in chosen])
-    ascii_chars, wide = _count(sample)
+    ascii_chars, wide = count_chars(sample)
     ascii_chars -= sample.count(b"\\")  # an escape is two bytes for one character, nearly always
     return ascii_chars * size // len(sample), wide * size // len(sample)
 

@@ -35,7 +35,10 @@ def _text_of(written: Written) -> str:
 
 
 def _bytes_of(written: Written) -> bytes:
-    return written.encode() if type(written) is str else bytes(written)
+    if type(written) is str:
+        return written.encode()
+    data = bytes(written)
+    return _decode_text(data).encode() if data.startswith(b'"') else data
 
 
 # --- request ---------------------------------------------------------------------------------------------------------
@@ -194,7 +197,8 @@ class Call(Comparable):
       name: in the client's spelling; *namespace*: of a Responses tool.
       args: JSON text of an object (`Shape.JSON` from Claude and Gemini), or the argument string as it came.
       args_text: *args* is a string that somebody else wrote and need not be JSON (Chat, Responses, custom tools).
-      written: the arguments as they came: the string, or the undecoded object. None = only *args* has them.
+      written: the arguments as they came: the string, decoded or (*args_text*) not, or the undecoded object. None = only
+        *args* has them.
     """
 
     call_id: str
@@ -315,7 +319,8 @@ class Turn(Comparable):
       name: of a Chat message. *phase*: of a Responses message.
       authority: of a system turn.
       ordered: the order of text and calls means something (all protocols but Chat).
-      plain: nothing but what every target takes as it is (`history.survey`). False = not known.
+      plain: nothing but what every target takes as it is (`tool_survey.survey`). False = not known.
+      thinks: it would be plain without its reasoning. False = not known.
     """
 
     role: Role
@@ -325,6 +330,7 @@ class Turn(Comparable):
     authority: Authority = Authority.SYSTEM
     ordered: bool = True
     plain: bool = False
+    thinks: bool = False
 
 
 class ToolKind(StrEnum):

@@ -9,48 +9,24 @@ literals of a body has therefore asked `is_utf8` about all of it; where the answ
 """
 
 import re
-from codecs import utf_8_decode
 from struct import Struct
 from typing import Final
 
 import msgspec
 
-from cpa.translation.ir import NO_RAW, Authority, Call, SysBlock, Text
+from cpa.formats.scan import PROSE, is_utf8, text_start
+from cpa.translation.ir import NO_RAW, Authority, Call, SysBlock, Text, Written
 from cpa.translation.undecoded import UNREAD
 
 LONG_BYTES: Final = 128
 """Shorter strings are decoded at once: that costs no more than remembering where they are."""
-_CHUNK_BYTES: Final = 16384
-"""Checked at a time, so that what is decoded for it stays in the processor's cache and takes no memory to speak of."""
 
 _first = Struct("c").unpack_from
-_head = Struct("2s").unpack_from
 _decode = msgspec.json.Decoder(str).decode
-_PROSE: Final = frozenset(b'"%c' % code for code in range(0x21, 0x7F) if code not in b'"\\[')
-"""How a string begins whose first character is visible, ASCII, no escape and no bracket."""
-_is_prose = re.compile(rb'"(?:[ \t]|\\[nrt])*+[!#-Z\]-~]').match
-# The first character behind ordinary white space; ASCII only, and no escape: of anything else the caller decodes it.
-_VISIBLE = re.compile(rb'"(?:[ \t]|\\[nrt])*+[!#-\[\]-~]').match
+# The first character behind ordinary white space; ASCII, and no escape of a code: of anything else the caller decodes.
+_VISIBLE = re.compile(rb'"(?:[ \t]|\\[nrt])*+(?:[!#-\[\]-~]|\\["\\/])').match
 _NULL_BYTES: Final = 4
-_QUOTE: Final = ord('"')
-
-
-def is_utf8(data: bytes) -> bool:
-    """Whether *data* is valid UTF-8 throughout."""
-    if data.isascii():
-        return True
-    view = memoryview(data)
-    place, size = 0, len(data)
-    try:
-        while place < size:
-            end = place + _CHUNK_BYTES
-            if data[place:end].isascii():
-                place = end
-            else:
-                place += utf_8_decode(view[place:end], "strict", end >= size)[1]
-    except UnicodeDecodeError:
-        return False
-    return True
+_NO_ARGUMENTS: Final = (b"", b'""', b"null")
 
 
 def sound(data: bytes) -> bytes:
@@ -70,18 +46,26 @@ def read_text(raw: msgspec.Raw) -> Text | None:
     A long one keeps a view of the body.
     """
     size = len(raw)
-    if size < LONG_BYTES:
-        if not size or (size == _NULL_BYTES and bytes(raw) == b"null"):  # to raise an error takes longer
-            return None
-        try:
-            text = _decode(raw)
-        except ValueError:
-            return None
-        return Text(text=text, written=text, prose="!" <= text < "[" or "\\" <= text < "\x7f")
-    head = _head(raw)[0]
-    if head in _PROSE or _is_prose(raw):
-        return Text(text=UNREAD, written=raw, prose=True)
-    return Text(text=UNREAD, written=raw) if head[0] == _QUOTE else None
+    if size >= LONG_BYTES:
+        start = text_start(raw)
+        return Text(UNREAD, (), (), NO_RAW, "", raw, start == PROSE) if start else None
+    if not size or (size == _NULL_BYTES and bytes(raw) == b"null"):  # to raise an error takes longer
+        return None
+    try:
+        text = _decode(raw)
+    except ValueError:
+        return None
+    return Text(text, (), (), NO_RAW, "", text, "!" <= text < "[" or "\\" <= text < "\x7f")
+
+
+def read_arguments(raw: msgspec.Raw) -> Written:
+    """Arguments of a protocol whose clients write them as a string: that, undecoded, or empty. *raw*: of a sound body;
+    what is no string is arguments that somebody forgot to write as one.
+    """
+    if len(raw) > len(b'""') and _first(raw)[0] == b'"':
+        return raw
+    data = bytes(raw)
+    return "" if data in _NO_ARGUMENTS else data.decode()
 
 
 def system_block(part: Text, authority: Authority = Authority.SYSTEM) -> SysBlock:

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-import attrs
+import msgspec
 
 from cpa.errors import RequestError
 
@@ -16,9 +16,9 @@ class LossKind(StrEnum):
     """it is gone; it only tuned"""
 
 
-@attrs.frozen(kw_only=True)
-class Loss:
-    """One thing that the target protocol cannot say.
+class Loss(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One thing that the target protocol cannot say. A struct, as foreign reasoning makes one in every third turn of a
+    session, and it takes a sixth of the time.
 
     Attributes:
       path: where it stood in the client's body, e.g. ``messages[3].content[1]`` or ``seed``.

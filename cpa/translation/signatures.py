@@ -43,6 +43,7 @@ _KINDS: Final[Mapping[int, SigKind]] = {
     5: SigKind.PART,
 }
 _OF_CALL, _COMPACTION = 5, 6
+_UNKNOWN: Final = Provenance.UNKNOWN  # looking into an enumeration takes long
 _NUMBERS: Final = {kind: number for number, kind in _KINDS.items() if number != _OF_CALL}
 _OWN: Final[Mapping[Format, Provenance]] = {
     Format.CLAUDE: Provenance.CLAUDE,
@@ -137,7 +138,7 @@ def unwrap_compaction(data: str) -> str | None:
 
 def _judged(data: str, claimed: Provenance, kind: SigKind) -> Sig:
     found = provenance_of(data)
-    return Sig(provenance=claimed if found is Provenance.UNKNOWN else found, kind=kind, data=without_prefix(data))
+    return Sig(claimed if found is _UNKNOWN else found, kind, without_prefix(data))
 
 
 def _envelope(provenance: int, number: int, flags: int, payload: bytes) -> str:

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from cpa.formats.json import encode, repair
-from cpa.translation.ir import Call, Shape, Tool
+from cpa.translation.ir import Call, Shape, Tool, Written
 
 EMPTY_OBJECT: Final = b"{}"
 EMPTY_SCHEMA: Final = b'{"type":"object","properties":{}}'
@@ -47,7 +47,9 @@ def written_object(call: Call) -> msgspec.Raw:
     """The same to be written, without a copy where the client's own text will do."""
     written = call.written
     if type(written) is msgspec.Raw:
-        return written
+        if not call.args_text:
+            return written
+        written = _decode_str(written)
     if call.shape is _TEXT and call.args_text:
         return msgspec.Raw(b'{"input":' + encode(call.args.decode("utf-8", "replace")) + b"}")
     if type(written) is str and written[:1] == "{":
@@ -68,9 +70,17 @@ def args_string(call: Call, *, wrapped: bool = False) -> str:
     """
     if wrapped and call.shape is _TEXT:
         return args_object(call).decode("utf-8", "replace")
+    text: str = written_string(call)
+    return text if type(text) is str else _decode_str(text)
+
+
+def written_string(call: Call) -> Written:
+    """The same to be written: a string, or that of a client of OpenAI's undecoded. Free text is not wrapped."""
     written = call.written
+    if type(written) is msgspec.Raw:
+        return written if call.args_text else str(written, "utf-8")
     if written is not None:
-        return written if type(written) is str else str(written, "utf-8")
+        return written
     text = call.args.decode("utf-8", "replace")
     if not text and call.shape is _JSON and not call.args_text:
         return "{}"  # an absent object (2.8)

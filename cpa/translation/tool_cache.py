@@ -7,7 +7,6 @@ the same if all its bytes are.
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from copy import copy
 from typing import Any, Final
 
 import attrs
@@ -25,6 +24,7 @@ MAX_LIST_BYTES: Final = 1 << 20
 SIZE_FACTOR: Final = 4
 """What a kept list takes, in multiples of itself: it, what was read of it, and what was written for some providers."""
 _SAMPLE: Final = 64
+_copy: Final[Callable[[Tool], Tool]] = Tool.__copy__  # type: ignore[attr-defined] # what `copy.copy` calls
 
 _Key = tuple[bytes, str, str, int, bytes]
 
@@ -37,12 +37,14 @@ class Toolset:
       raw: as it came. *tools*: what it says; to be copied before it is given to anybody.
       written: for a provider, by all that this depends on: the definitions, and what was lost of them.
       chars: how many ASCII and other characters they are (`counting`), if it was asked.
+      names: their names, and whether all can be sent as they are, by whose rule that was asked (`tool_names`).
     """
 
     raw: bytes
     tools: tuple[Tool, ...]
     written: dict[str, tuple[tuple[msgspec.Raw, ...], tuple[Loss, ...]]] = attrs.field(factory=dict)
     chars: tuple[int, int] | None = None
+    names: dict[str, tuple[frozenset[tuple[str, str]], bool]] = attrs.field(factory=dict)
 
 
 class ToolCache:
@@ -111,10 +113,10 @@ def read_once(raw: msgspec.Raw, ctx: Context, read: Callable[[], list[Tool]]) ->
         tools = read()
         if len(ctx.losses) != losses:
             return tools, None
-        known = Toolset(data, tuple(map(copy, tools)))
+        known = Toolset(data, tuple(map(_copy, tools)))
         cache.put(key, known)
         return tools, known
-    return [*map(copy, known.tools)], known
+    return [*map(_copy, known.tools)], known
 
 
 def write_once(request: IRRequest, ctx: Context, write: Callable[[], Sequence[Any]], *, dialect: str = "") -> list[Any]:

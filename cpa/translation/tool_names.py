@@ -6,7 +6,7 @@ The providers' prompt caches live from that.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from enum import Enum
 from hashlib import sha256
 from typing import Final
@@ -15,6 +15,7 @@ import attrs
 
 from cpa.translation.context import Names
 from cpa.translation.ir import ChoiceMode, IRRequest, Tool, ToolKind
+from cpa.translation.tool_cache import Toolset
 from cpa.translation.tool_survey import Key, Survey, called_in
 
 MAX_NAME: Final = 64
@@ -84,10 +85,12 @@ def build_names(
       flatten: the target has no namespaces. Otherwise children keep names of their own, which only have to be unique
         within their namespace; the way back then needs the namespace that the answer states.
     """
-    keys = _declared(request) | (called_in(request.turns) if seen is None else seen.called)
+    declared, fit = _declared(request, rule)
+    others = (called_in(request.turns) if seen is None else seen.called) | _chosen(request)
+    others -= declared
+    keys = declared | others
     names = Names()
-    fits = _PATTERNS[rule].whole.fullmatch
-    if all(not namespace and fits(name) for namespace, name in keys):  # as nearly always
+    if fit and _fit(others, rule):  # as nearly always
         names.wire = {key: key[1] for key in keys}
         names.client = {key[1]: key for key in keys}
         names.unchanged = True
@@ -100,7 +103,7 @@ def build_names(
     return names
 
 
-def _name_anew(names: Names, keys: set[Key], rule: NameRule, *, flatten: bool) -> None:
+def _name_anew(names: Names, keys: Set[Key], rule: NameRule, *, flatten: bool) -> None:
     """Names that had to be changed somewhere."""
     if flatten:
         names.wire = _assign({key: flat_name(*key) for key in keys}, rule)
@@ -111,16 +114,31 @@ def _name_anew(names: Names, keys: set[Key], rule: NameRule, *, flatten: bool) -
     names.client = {names.wire[key]: key for key in sorted(names.wire, reverse=True)}
 
 
-def _declared(request: IRRequest) -> set[Key]:
-    """Names of all tools that are declared or chosen."""
-    keys = {(tool.namespace, tool.name) for tool in request.tools if tool.kind is not _SERVER}
+def _fit(keys: Set[Key], rule: NameRule) -> bool:
+    """Whether all of *keys* can be sent as they are."""
+    fits = _PATTERNS[rule].whole.fullmatch
+    return all(not namespace and fits(name) for namespace, name in keys)
+
+
+def _declared(request: IRRequest, rule: NameRule) -> tuple[frozenset[Key], bool]:
+    """Names of all tools that are declared, and whether all can be sent as they are. Looked at once per list."""
+    toolset = request.toolset
+    known = toolset.names.get(rule.value) if isinstance(toolset, Toolset) else None
+    if known is None:
+        keys = frozenset([(tool.namespace, tool.name) for tool in request.tools if tool.kind is not _SERVER])
+        known = keys, _fit(keys, rule)
+        if isinstance(toolset, Toolset):
+            toolset.names[rule.value] = known
+    return known
+
+
+def _chosen(request: IRRequest) -> set[Key]:
+    """Names of the tools that the choice names."""
     choice = request.tool_choice
-    if choice is not None and choice.mode in (ChoiceMode.NAMED, ChoiceMode.SUBSET):
-        servers = {tool.server for tool in request.tools if tool.kind is _SERVER}
-        for namespace, name in choice.names:
-            if namespace or name not in servers:
-                keys.add((namespace, name))
-    return keys
+    if choice is None or choice.mode not in (ChoiceMode.NAMED, ChoiceMode.SUBSET):
+        return set()
+    servers = {tool.server for tool in request.tools if tool.kind is _SERVER}
+    return {(namespace, name) for namespace, name in choice.names if namespace or name not in servers}
 
 
 def _assign(full: dict[Key, str], rule: NameRule) -> dict[Key, str]:

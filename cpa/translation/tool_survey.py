@@ -6,12 +6,13 @@ turns are plain. Later steps pass over those, and do their work on the few other
 """
 
 import re
+from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
 import attrs
 
-from cpa.translation.ir import Call, IRRequest, Part, Result, Role, Text, Turn
+from cpa.translation.ir import Call, IRRequest, Part, Reasoning, Result, Role, Text, Turn
 from cpa.translation.literals import is_blank
 from cpa.translation.system import with_parts
 from cpa.translation.tool_unpack import unpack_media
@@ -72,6 +73,27 @@ def survey(request: IRRequest, target: RepairTarget) -> Survey:
     return Survey(called=called_in(request.turns), turns=None)
 
 
+def without_reasoning(turn: Turn, kept: Callable[[Reasoning], bool] | None = None) -> list[tuple[int, Reasoning]]:
+    """Take the reasoning out of *turn*, which `thinks`, so that it is plain.
+
+    Args:
+      kept: whether the target reads it; where it reads any of it, nothing is changed.
+
+    Returns: what was taken out, with its places.
+    """
+    thoughts: list[tuple[int, Reasoning]] = []
+    others: list[Part] = []
+    for place, part in enumerate(turn.parts):
+        if type(part) is not Reasoning:
+            others.append(part)
+        elif kept is not None and kept(part):
+            return []
+        else:
+            thoughts.append((place, part))
+    turn.parts, turn.plain, turn.thinks = others, True, False
+    return thoughts
+
+
 def called_in(turns: list[Turn]) -> set[Key]:
     """Names of all calls and results, wherever they stand."""
     return {
@@ -89,9 +111,9 @@ class _Surveyor:
         self.called: set[Key] = set()
         self.turns: list[Turn] = []
         self._names: set[str] = set()
-        self._calls: list[Call] = []
-        self._results: list[Result] = []  # in the order of their calls
+        self._answered: list[tuple[Call, Result]] = []
         self._plain: list[Turn] = []
+        self._thinking: list[Turn] = []
         self._unsure: list[tuple[Turn, Result]] = []  # what may be media in disguise
 
     def look(self, turns: list[Turn]) -> bool:
@@ -115,8 +137,10 @@ class _Surveyor:
 
     def _look_at_model(self, turn: Turn, parts: list[Part], asked: list[Call]) -> bool:
         plain = not turn.name
+        says = thinks = False
         for part in parts:
             if type(part) is Call:
+                says = True
                 asked.append(part)
                 if part.namespace:
                     self.called.add((part.namespace, part.name))
@@ -125,16 +149,19 @@ class _Surveyor:
                 if part.cache:
                     plain = False
             elif type(part) is Text:
+                says = True
                 if part.cache or part.annotations or not (part.prose or not is_blank(part)):
                     plain = False
                 elif asked and not turn.ordered:
                     plain = False  # it belongs before the calls
+            elif type(part) is Reasoning:
+                thinks = True
             elif type(part) is Result:
                 return False
             else:
                 plain = False
-        if plain:
-            self._plain.append(turn)
+        if plain and says:
+            (self._thinking if thinks else self._plain).append(turn)
         self.turns.append(turn)
         return True
 
@@ -161,27 +188,29 @@ class _Surveyor:
         count = len(asked)
         if len(parts) < count:
             return False
-        answers = parts
         rest = None
         if len(parts) > count:
-            answers, rest = parts[:count], with_parts(turn, parts[count:])
-        if rest is not None or turn.name or turn.phase:
-            turn = Turn(role=_USER, parts=answers)
+            rest = with_parts(turn, parts[count:])
+            turn = Turn(_USER, parts[:count])
+        elif turn.name or turn.phase:
+            turn = Turn(_USER, parts)
         plain = True
-        for call, answer in zip(asked, answers, strict=True):
+        for call, answer in zip(asked, parts):  # noqa: B905 - what is left over is `rest`
             if type(answer) is not Result or answer.call_id != call.call_id:
                 return False
             if answer.name and (answer.name != call.name or answer.namespace != call.namespace):
                 self.called.add((answer.namespace, answer.name))
+            self._answered.append((call, answer))
             inner = answer.parts
-            only = inner[0] if len(inner) == 1 and not answer.json else None
-            if type(only) is not Text or only.cache or only.annotations or answer.cache:
+            if answer.json or answer.cache or len(inner) != 1:
                 plain = False
-            if type(only) is Text and not only.prose:
-                self._unsure.append((turn, answer))
-                plain = plain and bool(only.written or only.text)
-            self._results.append(answer)
-        self._calls += asked
+            else:
+                only = inner[0]
+                if type(only) is not Text or only.cache or only.annotations:
+                    plain = False
+                elif not only.prose:
+                    self._unsure.append((turn, answer))
+                    plain = plain and bool(only.written or only.text)
         if plain:
             self._plain.append(turn)
         self.turns.append(turn)
@@ -189,15 +218,17 @@ class _Surveyor:
 
     def settle(self, target: RepairTarget, issuer: str) -> bool:
         """Make what was seen true, unless *target* does not take the ids. *issuer*: format of the client."""
-        ids = [call.call_id for call in self._calls]
+        ids = [call.call_id for call, _ in self._answered]
         if ids and (not all(ids) or len(set(ids)) != len(ids) or not target.accepts_ids(ids)):
             return False
         self.called.update(("", name) for name in self._names)
-        for call, answer in zip(self._calls, self._results, strict=True):
+        for call, answer in self._answered:
             # Emitters need more of a call than its id: Gemini its name, Responses whether it took free text.
             answer.name, answer.namespace, answer.shape = call.name, call.namespace, call.shape
         for turn in self._plain:
             turn.plain = True
+        for turn in self._thinking:
+            turn.thinks = True
         for turn, answer in self._unsure:
             unpack_media(answer, issuer)
             if len(answer.parts) != 1 or type(answer.parts[0]) is not Text:

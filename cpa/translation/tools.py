@@ -11,12 +11,13 @@ from cpa.translation.tool_args import (
     unwrap_custom,
     wrapped_schema,
     written_object,
+    written_string,
 )
 from cpa.translation.tool_choice import allowed_tools, check_choice
 from cpa.translation.tool_names import NameRule, build_names, descriptions, flat_name, merge_tools
 from cpa.translation.tool_repair import repair
 from cpa.translation.tool_results import error_text, media_intro, result_text, split_result_media
-from cpa.translation.tool_survey import RepairTarget, survey
+from cpa.translation.tool_survey import RepairTarget, survey, without_reasoning
 
 __all__ = [
     "EMPTY_SCHEMA",
@@ -38,6 +39,8 @@ __all__ = [
     "split_result_media",
     "survey",
     "unwrap_custom",
+    "without_reasoning",
     "wrapped_schema",
     "written_object",
+    "written_string",
 ]

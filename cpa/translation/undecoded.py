@@ -12,7 +12,7 @@ import msgspec
 
 UNREAD: Final[Any] = msgspec.UNSET
 """Stands in a member that is read on demand."""
-NOT_COMPARED: Final = frozenset({"written", "prose", "plain", "toolset"})
+NOT_COMPARED: Final = frozenset({"written", "prose", "plain", "thinks", "toolset"})
 """Members that say how a value came, or what is known of it, not what it is."""
 
 

@@ -1,6 +1,7 @@
 """The httpx clients that executors use, one per proxy setting, and what their errors mean to us."""
 
 import logging
+import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
@@ -37,6 +38,9 @@ MAX_CLIENTS = 256
 
 MAX_IDLE_PER_PROXY = 32
 """httpx's own pool looks at each of them per request, so fewer than for direct connections."""
+
+ENGINE_VARIABLE = "CPA_UPSTREAM"
+"""``httpx`` in this environment variable sends every request through httpx's interface, also those without a proxy."""
 
 CLOSE_GRACE_S = 2.0
 """For the closing alerts of TLS connections to proxies."""
@@ -80,7 +84,7 @@ HTTPX_ERRORS: ErrorMap = MappingProxyType(
 class map_errors:
     """``with map_errors():`` raises what a foreign error means, from that error; all others pass.
 
-    A class, not a generator: executors enter it per chunk. Texts keep no user-info and no query of any URL.
+    Texts keep no user-info and no query of any URL.
     """
 
     __slots__ = ("_table",)
@@ -99,11 +103,21 @@ class map_errors:
         for cls in type(exc).__mro__:
             target = self._table.get(cls)
             if target is not None:
-                self._raise(target, exc)
+                _raise(target, exc)
 
-    @staticmethod
-    def _raise(target: type[CpaError], exc: BaseException) -> NoReturn:
-        raise target(redact_urls(str(exc)) or target.default_message) from exc
+
+FOREIGN_ERRORS = tuple(HTTPX_ERRORS)
+"""For ``except FOREIGN_ERRORS as exc: raise_meaning(exc)``: `map_errors` that costs nothing where nothing is raised."""
+
+
+def raise_meaning(exc: BaseException) -> NoReturn:
+    """Raises: what *exc*, one of `FOREIGN_ERRORS`, means, from it."""
+    with map_errors():
+        raise exc
+
+
+def _raise(target: type[CpaError], exc: BaseException) -> NoReturn:
+    raise target(redact_urls(str(exc)) or target.default_message) from exc
 
 
 @attrs.frozen(kw_only=True)
@@ -142,6 +156,7 @@ async def open_clients(
         connect_seconds=connect_seconds,
         keepalive_idle_seconds=keepalive_idle_seconds,
         environment=EnvironmentProxies.read(),
+        straight=os.environ.get(ENGINE_VARIABLE) != "httpx",
     )
     try:
         yield clients
@@ -153,7 +168,8 @@ async def open_clients(
 class UpstreamClients:
     """One `httpx.AsyncClient` per distinct effective proxy setting; made by `open_clients`.
 
-    The clients send requests as they are: no default headers, no cookies, no redirects, no environment.
+    The clients send requests as they are: no default headers, no cookies, no redirects, no environment. *straight*:
+    `direct_for` may say how to do without them.
     """
 
     def __init__(
@@ -163,8 +179,10 @@ class UpstreamClients:
         connect_seconds: float,
         keepalive_idle_seconds: float,
         environment: EnvironmentProxies,
+        straight: bool = True,
     ) -> None:
         self._tls = ssl_context
+        self._straight = straight
         self._connect_seconds = connect_seconds
         self._keepalive_idle_seconds = keepalive_idle_seconds
         self._environment = environment
@@ -173,13 +191,13 @@ class UpstreamClients:
         )
         direct = self._new_client(self._direct)
         # Keyed by the setting as written; these live as long as this object, the others until they are retired.
-        self._clients: dict[str, httpx.AsyncClient] = dict.fromkeys(DIRECT_VALUES, direct)
+        self._clients: dict[str, PlainClient] = dict.fromkeys(DIRECT_VALUES, direct)
         if not environment.urls:
             self._clients[""] = direct
         self._proxied: dict[str, tuple[ProxiedTransport, ...]] = {}
         self._retired: list[ProxiedTransport] = []
 
-    def client_for(self, proxy_url: str, global_proxy: str) -> httpx.AsyncClient:
+    def client_for(self, proxy_url: str, global_proxy: str) -> "PlainClient":
         """The client for a credential's *proxy_url*, else *global_proxy*, else the environment.
 
         ``direct`` and ``none`` mean no proxy at all. The client stays usable after `retire_unused`, it only keeps no
@@ -209,6 +227,20 @@ class UpstreamClients:
             transport = EnvironmentTransport(direct=self._direct, by_scheme=by_scheme, environment=self._environment)
         client = self._clients[value] = self._new_client(transport)
         return client
+
+    def direct_for(self, url: httpx.URL, proxy_url: str, global_proxy: str) -> TrioTransport | None:
+        """What carries requests to *url* where `client_for` would go without a proxy; None where it would not.
+
+        The answer holds as long as this object lives: direct clients are never retired, and the environment is read
+        once. None also when `ENGINE_VARIABLE` wants everything done through httpx's interface.
+        Raises: as `client_for`.
+        """
+        transport = self.client_for(proxy_url, global_proxy).straight
+        if not self._straight:
+            return None
+        if isinstance(transport, EnvironmentTransport):
+            transport = transport.transport_for(url)
+        return transport if isinstance(transport, TrioTransport) else None
 
     def open_single(self, proxy_url: str) -> AbstractAsyncContextManager[httpx.AsyncClient]:
         """A client for one call through *proxy_url*, which is not empty; its connections are closed with the block.
@@ -262,14 +294,14 @@ class UpstreamClients:
             keepalive_idle_seconds=self._keepalive_idle_seconds,
         )
 
-    def _new_client(self, transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
-        return _PlainClient(transport)
+    def _new_client(self, transport: httpx.AsyncBaseTransport) -> "PlainClient":
+        return PlainClient(transport)
 
 
 @asynccontextmanager
 async def _single(transport: "ProxiedTransport") -> AsyncIterator[httpx.AsyncClient]:
     try:
-        yield _PlainClient(transport)
+        yield PlainClient(transport)
     finally:
         with trio.move_on_after(CLOSE_GRACE_S, shield=True):
             await transport.aclose()
@@ -421,12 +453,13 @@ class EnvironmentTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """See `httpx.AsyncBaseTransport`."""
-        url = request.url
+        return await self.transport_for(request.url).handle_async_request(request)
+
+    def transport_for(self, url: httpx.URL) -> TrioTransport | ProxiedTransport:
+        """What carries requests to *url*."""
         proxied = self._by_scheme.get(url.scheme)
         port = url.port or (443 if url.scheme == "https" else 80)
-        if proxied is None or self._no_proxy.matches(url.host.lower(), port):
-            return await self._direct.handle_async_request(request)
-        return await proxied.handle_async_request(request)
+        return self._direct if proxied is None or self._no_proxy.matches(url.host.lower(), port) else proxied
 
 
 class _NoCookies(httpx.Cookies):
@@ -439,23 +472,26 @@ class _NoCookies(httpx.Cookies):
 _NO_COOKIES = _NoCookies()
 
 
-class _PlainClient(httpx.AsyncClient):
+class PlainClient(httpx.AsyncClient):
     """A client that hands requests to its transport as they are, and responses back.
 
     `httpx.AsyncClient.send` keeps cookies, parses redirects even if it does not follow them (and fails on a bad
     ``Location``), makes an Authorization header of a URL's user-info, logs the URL with its query, and costs about as
     much as the exchange itself.
+
+    Attributes:
+      straight: its transport.
     """
 
     def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
         super().__init__(transport=transport, trust_env=False, follow_redirects=False)
-        self._straight = transport
+        self.straight = transport
 
     async def send(
         self, request: httpx.Request, *, stream: bool = False, auth: object = None, follow_redirects: object = False
     ) -> httpx.Response:
         """Send *request*; *auth* and *follow_redirects* are not supported and ignored."""
-        response = await self._straight.handle_async_request(request)
+        response = await self.straight.handle_async_request(request)
         response.request = request
         if not stream:
             try:

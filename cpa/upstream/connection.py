@@ -11,10 +11,11 @@ which the loops below do.
 import contextlib
 import itertools
 import os
+import select
 import socket
 import ssl
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import NamedTuple
 
 import attrs
@@ -28,6 +29,9 @@ RECEIVE_BYTES = 64 * 1024
 
 MAX_IOVECS = min(64, os.sysconf("SC_IOV_MAX"))
 """Buffers of one scatter write; Linux allows 1024, but a write never takes more than the socket buffer holds."""
+
+JOINED_BYTES = 16 * 1024
+"""A request up to this size is one piece of memory and one plain send; beyond, copying costs more than it saves."""
 
 TLS_RECORD_BYTES = 16 * 1024
 """Largest TLS record; smaller buffers are joined up to it, so that a head and a small body are one packet."""
@@ -64,6 +68,7 @@ class Connection:
     Attributes:
       sock: non-blocking; an `ssl.SSLSocket` after its handshake for ``https``.
       idle_since: Trio time at which it was put into the pool.
+      used_since: Trio time at which it was taken out again.
       on_close: told once, synchronously, when the connection is closed.
     """
 
@@ -72,12 +77,20 @@ class Connection:
     on_close: Callable[["Connection"], None]
     idle_since: float = 0.0
     closed: bool = False
+    used_since: float = 0.0
     _tls: bool = attrs.field(init=False)
     _emptied: bool = attrs.field(init=False)
+    _poll: Callable[[int], list[tuple[int, int]]] | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         self._tls = isinstance(self.sock, ssl.SSLSocket)
         self._emptied = not self._tls
+        if not self._tls:
+            # A third of the price of a receive call that finds nothing. Not for TLS, where what has come may be a
+            # session ticket, and what was decrypted the system does not know of.
+            poll = select.poll()
+            poll.register(self.sock, select.POLLIN)
+            self._poll = poll.poll
 
     def close(self) -> None:
         """Close at once; may be called again. A task that waits on the socket gets trio.ClosedResourceError."""
@@ -88,7 +101,13 @@ class Connection:
         self.on_close(self)
 
     def is_alive(self) -> bool:
-        """False when the server closed the idle connection, or sent what nobody asked for; never blocks."""
+        """False when the server closed the idle connection, or sent what nobody asked for; never blocks.
+
+        Asked at every reuse, however short the pause was: bytes that came meanwhile would be read as the answer to the
+        next request, and no parser can tell them from it.
+        """
+        if self._poll is not None:
+            return not self._poll(0)
         try:
             self.sock.recv(1)
         except (BlockingIOError, ssl.SSLWantReadError):
@@ -135,15 +154,23 @@ class Connection:
         if not waited:
             await trio.lowlevel.checkpoint()
 
-    async def send_request(self, request: OutgoingRequest, reader: ResponseReader, buffer: memoryview) -> bool:
+    def send_request(
+        self, request: OutgoingRequest, reader: ResponseReader, buffer: memoryview
+    ) -> Coroutine[None, None, bool]:
         """Write *request*; *reader* gets what the server says meanwhile.
 
         Returns: False when the server ended the request early, by an error status or by closing; the connection can
           then only be read. A checkpoint is made only where the socket is full.
         Raises: httpx.LocalProtocolError when a streamed body breaks its declared length; what that stream raises.
         """
-        if request.buffers is not None:
-            return await self._send((request.head, *request.buffers), reader, buffer)
+        buffers, length = request.buffers, request.length
+        if buffers is None:
+            return self._send_stream(request, reader, buffer)
+        if length is not None and length <= JOINED_BYTES:
+            return self._send((b"".join((request.head, *buffers)),), reader, buffer)
+        return self._send((request.head, *buffers), reader, buffer)
+
+    async def _send_stream(self, request: OutgoingRequest, reader: ResponseReader, buffer: memoryview) -> bool:
         assert request.stream is not None
         if not await self._send((request.head,), reader, buffer):
             return False
@@ -179,7 +206,16 @@ class Connection:
         try:
             if self._tls:
                 return await self._send_tls(buffers, reader, buffer)
-            return await self._send_plain(buffers, reader, buffer)
+            try:
+                if len(buffers) == 1:
+                    sent = self.sock.send(buffers[0])
+                    if sent == len(buffers[0]):
+                        return True
+                else:
+                    sent = self.sock.sendmsg(buffers[:MAX_IOVECS])
+            except BlockingIOError:
+                sent = 0
+            return await self._send_rest(buffers, sent, reader, buffer)
         except OSError as exc:
             # The server may have answered (413, 401) and closed before it read all: the answer is still in our
             # receive queue and worth more than this error. The caller reads; without an answer, reading fails.
@@ -188,13 +224,7 @@ class Connection:
         except trio.ClosedResourceError as exc:
             raise httpx.WriteError("the connection was closed on our side") from exc
 
-    async def _send_plain(self, buffers: Sequence[bytes], reader: ResponseReader, buffer: memoryview) -> bool:
-        sent = 0
-        if len(buffers) <= MAX_IOVECS:
-            with contextlib.suppress(BlockingIOError):
-                sent = self.sock.sendmsg(buffers)
-            if sent == sum(map(len, buffers)):
-                return True
+    async def _send_rest(self, buffers: Sequence[bytes], sent: int, reader: ResponseReader, buffer: memoryview) -> bool:
         views = deque(memoryview(piece) for piece in buffers if piece)
         _advance(views, sent)
         while views:

@@ -45,6 +45,12 @@ GEMINI_ACTIONS: Mapping[Operation, str] = {
 HeaderDict = dict[bytes, bytes]
 """Lower-case name to value; providers' requests need no repeated names."""
 
+Distinct = tuple[object, ...]
+"""Immutable values that can be compared and hashed."""
+
+CLAUDE_HEADERS = frozenset({b"anthropic-version", b"anthropic-beta", b"user-agent"})
+"""Those of the client's that providers of Claude get."""
+
 _BETA = re.compile(r"[!-~]+")
 """One name of `anthropic-beta`; what comes from a body could hold line breaks and end the header."""
 
@@ -57,6 +63,14 @@ class Dialect(Protocol):
     """
 
     format: Format
+
+    def distinct(self, call: UpstreamCall) -> Distinct | None:
+        """What URL and headers follow from, beside the call's credential, operation and `stream`.
+
+        Two calls that are alike in all of these have the same head, and `body` leaves their bodies alone. None: the
+        head follows from the body as well.
+        """
+        ...
 
     def url(self, call: UpstreamCall) -> str:
         """Absolute URL. Raises: UnknownRoute when the provider has no such operation."""
@@ -75,6 +89,10 @@ class OpenAIDialect:
     """Chat Completions at any compatible base URL."""
 
     format = Format.OPENAI
+
+    def distinct(self, call: UpstreamCall) -> Distinct:
+        """See `Dialect`."""
+        return ()
 
     def url(self, call: UpstreamCall) -> str:
         """See `Dialect`."""
@@ -100,6 +118,10 @@ class CodexDialect:
     def __init__(self, default_base: str = "") -> None:
         self._default_base = default_base
 
+    def distinct(self, call: UpstreamCall) -> Distinct:
+        """See `Dialect`."""
+        return ()
+
     def url(self, call: UpstreamCall) -> str:
         """See `Dialect`."""
         return f"{call.credential.base_url or self._default_base}{path_of(call, RESPONSES_PATHS)}"
@@ -117,6 +139,14 @@ class ClaudeDialect:
     """Anthropic Messages. The vendor's own host takes ``x-api-key``, other hosts a bearer token."""
 
     format = Format.CLAUDE
+
+    def distinct(self, call: UpstreamCall) -> Distinct | None:
+        """See `Dialect`; names of ``betas`` become a header."""
+        # A search, because nearly no body has it.
+        for piece in call.body:
+            if b'"betas"' in piece:
+                return None
+        return tuple([header for header in call.client_headers if header[0] in CLAUDE_HEADERS])
 
     def url(self, call: UpstreamCall) -> str:
         """See `Dialect`."""
@@ -137,7 +167,7 @@ class ClaudeDialect:
 
     def body(self, call: UpstreamCall, headers: HeaderDict) -> tuple[bytes, ...]:
         """``betas`` is no member of the wire format: its names join the header that means the same."""
-        # A search, because nearly no body has it. The pieces of a body are no JSON, only all of them together.
+        # The pieces of a body are no JSON, only all of them together.
         if not any(b'"betas"' in piece for piece in call.body):
             return call.body
         whole = b"".join(call.body)
@@ -161,17 +191,18 @@ class GeminiDialect:
         self._default_base = default_base
         self._models_path = models_path
 
+    def distinct(self, call: UpstreamCall) -> Distinct:
+        """See `Dialect`."""
+        return (call.model, "" if call.stream else _alt(call.query))
+
     def url(self, call: UpstreamCall) -> str:
         """See `Dialect`."""
         action = "streamGenerateContent?alt=sse" if call.stream else path_of(call, GEMINI_ACTIONS)
         # A model's name comes from a client or from the configuration: quoted, it cannot leave its place in the path.
         model = quote(call.model, safe="")
         url = f"{self._models_url(call.credential)}/{model}:{action}"
-        if call.query and not call.stream:
-            fields = parse_qs(call.query.decode("latin-1"))
-            for alt in (fields.get("$alt") or fields.get("alt") or [])[:1]:
-                url += f"?$alt={quote(alt, safe='')}"
-        return url
+        alt = "" if call.stream else _alt(call.query)
+        return f"{url}?$alt={quote(alt, safe='')}" if alt else url
 
     def _models_url(self, credential: Credential) -> str:
         return f"{credential.base_url or self._default_base}{self._models_path}"
@@ -249,6 +280,14 @@ def beta_names(raw: bytes) -> tuple[bytes, ...]:
     return tuple(name.encode() for name in names)
 
 
+def _alt(query: bytes) -> str:
+    """The representation that a client of Gemini asks for, empty without one."""
+    if not query:
+        return ""
+    fields = parse_qs(query.decode("latin-1"))
+    return (fields.get("$alt") or fields.get("alt") or [""])[0]
+
+
 def path_of(call: UpstreamCall, paths: Mapping[Operation, str]) -> str:
     """Where a provider does what is asked. Raises: UnknownRoute when it has no such endpoint."""
     path = paths.get(call.operation)
@@ -279,3 +318,10 @@ def configured_headers(call: UpstreamCall) -> HeaderDict:
         if copied:
             headers[name.lower().encode()] = copied
     return headers
+
+
+def copied_headers(call: UpstreamCall) -> tuple[bytes, ...]:
+    """What `configured_headers` copies from the client, in order; empty values for what it has not sent."""
+    return tuple(
+        [client_header(call, v[1:].lower().encode()) for v in call.credential.headers.values() if v.startswith("$")]
+    )

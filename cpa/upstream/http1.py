@@ -10,18 +10,20 @@ import re
 from collections.abc import AsyncIterator
 from typing import TypeAlias
 
-import attrs
 import httptools
 import httpx
+import msgspec
+
+from cpa.errors import RawHeaders
 
 HeaderList: TypeAlias = list[tuple[bytes, bytes]]
 """Response headers as on the wire, in order, repeats kept, outer blanks of values removed."""
 
-MAX_HEAD_BYTES = 64 * 1024
-"""All interim and final response heads together; servers allow 8 to 32 KiB, large cookies and policies fit in 64."""
+MAX_IDLE_BYTES = 64 * 1024
+"""Received in a row without one byte of body. All interim and final heads together: servers allow 8 to 32 KiB, large
+cookies and policies fit in 64. Framing (chunk extensions, trailers): honest servers send some dozen bytes."""
 
-MAX_IDLE_FRAMING_BYTES = 64 * 1024
-"""Framing (chunk extensions, trailers) in a row without one byte of body; honest servers send some dozen bytes."""
+HEAD_TOO_LARGE = f"response head larger than {MAX_IDLE_BYTES} bytes"
 
 _TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _UNSAFE_TARGET = re.compile(rb"[\x00-\x20\x7f]")
@@ -44,23 +46,22 @@ class BufferStream(httpx.AsyncByteStream):
                 yield buffer
 
 
-@attrs.frozen(kw_only=True, eq=False)
-class OutgoingRequest:
-    """A request ready to be written.
+class OutgoingRequest(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """A request ready to be written. A msgspec struct, because there is one per request.
 
     Attributes:
       head: request line and headers up to the empty line.
       buffers: the whole body, or None when it comes from *stream*.
+      length: bytes of the body, or None: it is sent chunked.
       stream: a body that is not in memory; it can be sent once only.
-      length: bytes that *stream* must give, or None: it is sent chunked.
       head_only: the answer has no body, whatever its headers say (HEAD).
     """
 
     head: bytes
     buffers: tuple[bytes, ...] | None
-    stream: httpx.AsyncByteStream | None
     length: int | None
-    head_only: bool
+    stream: httpx.AsyncByteStream | None = None
+    head_only: bool = False
 
 
 def encode_request(request: httpx.Request) -> OutgoingRequest:
@@ -75,10 +76,10 @@ def encode_request(request: httpx.Request) -> OutgoingRequest:
     buffers = _buffers_of(request)
     extra, length = _framing(request, buffers)
     return OutgoingRequest(
-        head=_render_head(method, url.raw_path or b"/", [*extra, *request.headers.raw]),
+        head=render_head(method, url.raw_path or b"/", [*extra, *request.headers.raw]),
         buffers=buffers,
-        stream=request.stream if buffers is None and isinstance(request.stream, httpx.AsyncByteStream) else None,
         length=length,
+        stream=request.stream if buffers is None and isinstance(request.stream, httpx.AsyncByteStream) else None,
         head_only=method == b"HEAD",
     )
 
@@ -156,7 +157,8 @@ def _declared_length(length: bytes | None, coding: bytes | None) -> int | None:
     return int(length)
 
 
-def _render_head(method: bytes, target: bytes, headers: HeaderList) -> bytes:
+def render_head(method: bytes, target: bytes, headers: HeaderList) -> bytes:
+    """Request line, *headers* and the empty line. Raises: httpx.LocalProtocolError as `encode_request` does."""
     # The checks work on joined bytes, a few C calls for all headers instead of some per header.
     names = [name for name, _ in headers]
     if not method or method.translate(None, _TOKEN):
@@ -178,26 +180,26 @@ class ResponseReader:
 
     Attributes:
       started: a byte of the response has come.
-      head_complete: status (0 before), reason and headers of the final (not 1xx) response are there.
+      status: of the final (not 1xx) response, 0 as long as its head is not complete.
+      headers, reason: of that response, as on the wire.
       complete: the body is there to its end.
+      pieces: body bytes that `take` has not given yet.
     """
 
     __slots__ = (
-        "_extra",
         "_fault",
         "_finished",
-        "_framing_bytes",
-        "_head_bytes",
+        "_framed",
         "_head_only",
+        "_idle_bytes",
         "_interim_bytes",
         "_keep_alive",
+        "_lowered",
         "_parser",
-        "_pieces",
-        "_until_close",
+        "_version",
         "complete",
-        "head_complete",
         "headers",
-        "http_version",
+        "pieces",
         "reason",
         "started",
         "status",
@@ -206,22 +208,23 @@ class ResponseReader:
     def __init__(self, *, head_only: bool) -> None:
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._head_only = head_only
-        self._pieces: list[bytes] = []
         self._fault = ""
-        self._head_bytes = 0
+        # Received without a piece of body among it since the last one: heads, and later framing.
+        self._idle_bytes = 0
         self._interim_bytes = 0
-        self._framing_bytes = 0
+        # What the response says; False as well from the first byte on that nobody asked for.
         self._keep_alive = False
-        self._until_close = False
         self._finished = False
-        self._extra = False
+        # The end of the body is told by its framing, not by the end of the connection.
+        self._framed = False
+        self._version = ""
+        self._lowered: RawHeaders = ()
         self.started = False
-        self.head_complete = False
         self.complete = False
         self.status = 0
         self.reason = b""
-        self.http_version = b"HTTP/1.1"
         self.headers: HeaderList = []
+        self.pieces: list[bytes] = []
 
     # -- what the connection does --
 
@@ -229,31 +232,28 @@ class ResponseReader:
         """Take what a receive call returned (1..n bytes; not kept). Raises: httpx.RemoteProtocolError."""
         parser = self._parser
         if parser is None:
-            self._extra = True
+            self._keep_alive = False
             return
-        in_head = not self.head_complete
         self.started = True
+        self._idle_bytes += len(data)
         try:
             parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self._fault = self._fault or "the server switched protocols unasked"
         except httptools.HttpParserError as exc:
             # After the end of the response it is not part of it: the response stands, the connection does not.
-            self._extra = True
+            self._keep_alive = False
             if not self.complete and not self._fault:
                 self.discard()
                 raise httpx.RemoteProtocolError(f"malformed response: {exc}") from exc
-        if in_head:
-            self._limit_head(len(data))
-        elif not self.complete:
-            self._framing_bytes = 0 if self._pieces else self._framing_bytes + len(data)
-            if self._framing_bytes > MAX_IDLE_FRAMING_BYTES:
-                self._fault = "endless chunk extensions or trailers"
+        if self._idle_bytes > MAX_IDLE_BYTES and not self.complete:
+            what = "endless chunk extensions or trailers" if self.status else HEAD_TOO_LARGE
+            self._fault = self._fault or what
         if self._fault:
             self.discard()
             raise httpx.RemoteProtocolError(self._fault)
         if self.complete:
-            self.discard()
+            self._parser = None
 
     def feed_eof(self, *, clean: bool) -> None:
         """The server closed its side; *clean* is False when TLS was cut without its closing alert.
@@ -266,10 +266,10 @@ class ResponseReader:
             return
         if not self.started:
             raise httpx.RemoteProtocolError("the server closed the connection without an answer")
-        if not self.head_complete:
+        if not self.status:
             raise httpx.RemoteProtocolError("the server closed the connection within the response head")
         # RFC 9112 9.8: what ends by closing is only complete when TLS says that nobody cut it.
-        if not self._until_close or not clean:
+        if not clean or self._framed:
             raise httpx.RemoteProtocolError("the server closed the connection within the response body")
         self.complete = True
 
@@ -278,28 +278,34 @@ class ResponseReader:
         self._parser = None
 
     @property
+    def head_complete(self) -> bool:
+        """Status, reason and headers of the final response are there."""
+        return self.status != 0
+
+    @property
+    def http_version(self) -> bytes:
+        """As in the status line; meaningful once the head is complete."""
+        return b"HTTP/" + self._version.encode("ascii")
+
+    @property
     def reusable(self) -> bool:
         """The connection may carry another exchange, as far as this response is concerned."""
-        return self._finished and self._keep_alive and not self._extra
-
-    def has_data(self) -> bool:
-        """`take` has something to give."""
-        return bool(self._pieces)
+        return self._finished and self._keep_alive
 
     def take(self) -> bytes:
         """Body bytes that came since the last call, in one piece."""
-        pieces = self._pieces
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces = self.pieces
+        if len(pieces) == 1:
+            return pieces.pop()
+        data = b"".join(pieces)
         pieces.clear()
         return data
 
-    def _limit_head(self, fed: int) -> None:
-        self._head_bytes += fed
-        if self._head_bytes <= MAX_HEAD_BYTES:
-            return
-        # The end of the head may have come together with much body: then the size of the fields is what counts.
-        if not self.head_complete or self._interim_bytes + self._field_bytes() > MAX_HEAD_BYTES:
-            self._fault = self._fault or f"response head larger than {MAX_HEAD_BYTES} bytes"
+    def take_headers(self) -> RawHeaders:
+        """The headers with lower-case names, once; a stream may last long, and the reader keeps no copy of them."""
+        lowered, self._lowered = self._lowered, ()
+        self.headers.clear()
+        return lowered
 
     def _field_bytes(self) -> int:
         return len(self.reason) + sum(len(name) + len(value) + 4 for name, value in self.headers)
@@ -308,22 +314,22 @@ class ResponseReader:
 
     def on_message_begin(self) -> None:
         if self.complete:
-            self._extra = True
+            self._keep_alive = False
 
     def on_status(self, reason: bytes) -> None:
-        if not self.head_complete:
+        if not self.status:
             self.reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
         # Later ones are trailers: nobody downstream can take them.
-        if not self.head_complete:
+        if not self.status:
             self.headers.append((name, value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         parser = self._parser
-        if self.head_complete or parser is None:
+        if self.status or parser is None:
             return
-        status = parser.get_status_code()
+        status: int = parser.get_status_code()
         if status == 101 or status < 100:
             self._fault = self._fault or f"unexpected status {status}"
             return
@@ -332,33 +338,36 @@ class ResponseReader:
             self.headers.clear()
             self.reason = b""
             return
-        self.head_complete = True
+        # The end of the head may have come together with much body: then the size of the fields is what counts.
+        if self._idle_bytes > MAX_IDLE_BYTES and self._interim_bytes + self._field_bytes() > MAX_IDLE_BYTES:
+            self._fault = self._fault or HEAD_TOO_LARGE
+        self._idle_bytes = 0
         self.status = status
-        self.http_version = b"HTTP/" + parser.get_http_version().encode("ascii")
+        self._version = parser.get_http_version()
         self._keep_alive = parser.should_keep_alive()
-        has_length = False
-        codings: list[bytes] = []
-        for name, value in self.headers:
-            # Cheap test first: only names of these two lengths matter here.
-            if len(name) == 14 and name.lower() == b"content-length":
+        self._lowered = lowered = tuple([(name.lower(), value) for name, value in self.headers])
+        chunked = has_length = False
+        for name, value in lowered:
+            if name == b"content-length":
                 has_length = True
-            elif len(name) == 17 and name.lower() == b"transfer-encoding":
-                codings.append(value.lower())
-        if codings and codings != [b"chunked"]:
-            self._fault = "a Transfer-Encoding other than chunked"
-        self._until_close = not has_length and not codings
+            elif name == b"transfer-encoding":
+                if chunked or value.lower() != b"chunked":
+                    self._fault = "a Transfer-Encoding other than chunked"
+                chunked = True
+        self._framed = chunked or has_length
         if self._head_only or status in (204, 304):
             # The parser does not know of HEAD. If it waits for a body, `_finished` stays False and the connection is
             # not used again; else it says so at once.
             self.complete = True
 
     def on_body(self, body: bytes) -> None:
+        self._idle_bytes = 0
         if self.complete:
-            self._extra = True
+            self._keep_alive = False
         else:
-            self._pieces.append(body)
+            self.pieces.append(body)
 
     def on_message_complete(self) -> None:
-        if self.head_complete:
+        if self.status:
             self.complete = True
             self._finished = True

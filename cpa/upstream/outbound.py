@@ -12,7 +12,8 @@ import trio
 from cpa.errors import CpaError, RawHeaders, UpstreamConnectError
 from cpa.upstream.client import CLOSE_GRACE_S, UpstreamClients, map_errors
 from cpa.upstream.dialects import USER_AGENT
-from cpa.upstream.executor import HttpAnswer, UpstreamSettings, deadline, lower_headers, refuse_line_breaks
+from cpa.upstream.executor import HttpAnswer, UpstreamSettings, deadline, lower_headers
+from cpa.upstream.heads import refuse_line_breaks
 from cpa.upstream.transport import BufferStream
 
 TIMEOUT_S: Final = 60.0
@@ -129,7 +130,7 @@ async def _body(response: httpx.Response) -> tuple[bytes, bool]:
     pieces: list[bytes] = []
     size = 0
     settings = UpstreamSettings(response_bytes=2 * ANSWER_BYTES)
-    async for piece in HttpAnswer(response, settings, None, started=trio.current_time()):
+    async for piece in HttpAnswer.of(response, settings):
         pieces.append(piece)
         size += len(piece)
         if size > ANSWER_BYTES:

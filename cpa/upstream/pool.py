@@ -1,9 +1,10 @@
 """Idle connections per origin, the last used first.
 
-No background task and no scan: what has been idle too long is noticed when its origin is used again, or when the
-origins used longest ago come up while another connection is given back. The total is bounded in any case.
+No background task, and no scan but one whenever the oldest connection may have been idle too long, which is noticed
+when another one is given back, or when its origin is used again. The total is bounded in any case.
 """
 
+import math
 from collections import OrderedDict, deque
 
 import trio
@@ -31,6 +32,8 @@ class ConnectionPool:
         # In the order of the last release: the first key is the origin that has been left alone longest.
         self._idle: OrderedDict[Origin, deque[Connection]] = OrderedDict()
         self._idle_count = 0
+        # No idle connection is older. Exact after each look; those that are used meanwhile only get younger.
+        self._oldest = -math.inf
         self._keeping = True
 
     @property
@@ -56,12 +59,14 @@ class ConnectionPool:
         stack = self._idle.get(origin)
         if stack is None:
             return None
-        oldest_good = trio.current_time() - self.keepalive_idle_seconds
+        now = trio.current_time()
+        oldest_good = now - self.keepalive_idle_seconds
         found: Connection | None = None
         while stack and found is None:
             connection = stack.pop()
             self._idle_count -= 1
             if connection.idle_since >= oldest_good and connection.is_alive():
+                connection.used_since = now
                 found = connection
             else:
                 connection.close()
@@ -74,22 +79,22 @@ class ConnectionPool:
         if not self._keeping:
             connection.close()
             return
-        now = trio.current_time()
-        connection.idle_since = now
-        self._expire(now - self.keepalive_idle_seconds)
-        stack = self._idle.get(connection.origin)
+        connection.idle_since = now = trio.current_time()
+        origin = connection.origin
+        stack = self._idle.get(origin)
         if stack is None:
-            stack = self._idle[connection.origin] = deque()
+            stack = self._idle[origin] = deque()
         else:
-            self._idle.move_to_end(connection.origin)
-            if len(stack) >= MAX_IDLE_PER_ORIGIN:
-                self._drop_oldest(connection.origin)
+            self._idle.move_to_end(origin)
         stack.append(connection)
         self._idle_count += 1
-        if self._idle_count > MAX_IDLE_TOTAL:
+        oldest_good = now - self.keepalive_idle_seconds
+        if self._oldest < oldest_good:
+            self._expire(oldest_good)
+        if len(stack) > MAX_IDLE_PER_ORIGIN:
+            self._drop_oldest(origin)
+        elif self._idle_count > MAX_IDLE_TOTAL:
             self._drop_oldest(next(iter(self._idle)))
-        while stack[0].idle_since < now - self.keepalive_idle_seconds:
-            self._drop_oldest(connection.origin)
 
     def stop_keeping(self) -> None:
         """Close what is idle, and from now on everything that is given back."""
@@ -107,13 +112,10 @@ class ConnectionPool:
             connection.close()
 
     def _expire(self, oldest_good: float) -> None:
-        # If the newest connection of an origin is too old, all of them are; the first that is not ends the search.
-        while self._idle:
-            origin, stack = next(iter(self._idle.items()))
-            if stack[-1].idle_since >= oldest_good:
-                return
-            while origin in self._idle:
+        for origin in tuple(self._idle):
+            while origin in self._idle and self._idle[origin][0].idle_since < oldest_good:
                 self._drop_oldest(origin)
+        self._oldest = min(stack[0].idle_since for stack in self._idle.values())
 
     def _drop_oldest(self, origin: Origin) -> None:
         stack = self._idle[origin]

@@ -15,7 +15,8 @@ from cpa.credentials.service_account import ServiceAccount, Token, token_of, tok
 from cpa.errors import UpstreamProtocolError
 from cpa.upstream.client import CLOSE_GRACE_S, UpstreamClients, map_errors
 from cpa.upstream.dialects import USER_AGENT
-from cpa.upstream.executor import HttpAnswer, UpstreamSettings, deadline, refuse_line_breaks
+from cpa.upstream.executor import HttpAnswer, UpstreamSettings, deadline
+from cpa.upstream.heads import refuse_line_breaks
 
 ANSWER_S: Final = 30.0
 """From sending to the end of the answer; issuers take some 100 ms."""
@@ -50,7 +51,7 @@ class TokenIssuers:
             try:
                 body = b""
                 settings = UpstreamSettings(response_bytes=ANSWER_BYTES)
-                async for piece in HttpAnswer(response, settings, None, started=trio.current_time()):
+                async for piece in HttpAnswer.of(response, settings):
                     body += piece
                     if len(body) > ANSWER_BYTES:
                         raise UpstreamProtocolError(f"token endpoint's answer is larger than {ANSWER_BYTES} bytes")

@@ -94,27 +94,50 @@ class TrioTransport(httpx.AsyncBaseTransport):
           ConnectError, ConnectTimeout, WriteError, ReadError, RemoteProtocolError.
         Cancellation: closes the connection at once.
         """
+        origin = origin_of(request.url, request.extensions.get("sni_hostname", ""))
+        stream = await self.exchange(origin, encode_request(request))
+        reader = stream.reader
+        return httpx.Response(
+            reader.status,
+            headers=reader.headers,
+            stream=stream,
+            extensions={"http_version": reader.http_version, "reason_phrase": reader.reason},
+        )
+
+    async def exchange(self, origin: Origin, outgoing: OutgoingRequest) -> "ResponseStream":
+        """The same without httpx's requests and responses, which cost as much as all the rest.
+
+        Returns: the body; the head is in its `reader`. Close it by `ResponseStream.close`.
+        Raises, Cancellation: as `handle_async_request`.
+        """
         if self._closed:
             raise RuntimeError("the transport is closed")
-        origin = _origin_of(request.url, request.extensions.get("sni_hostname", ""))
-        outgoing = encode_request(request)
         connection = self._pool.acquire(origin)
-        if connection is not None:
-            started = trio.current_time()
+        reused = connection is not None
+        while True:
+            if connection is None:
+                connection = await self._connect(origin)
+            reader = ResponseReader(head_only=outgoing.head_only)
             try:
-                return await self._exchange(connection, outgoing)
-            except _NoAnswer as exc:
+                sent_all = await connection.send_request(outgoing, reader, self._buffer)
+                while not reader.status:
+                    await connection.receive_into(reader, self._buffer)
+            except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+                connection.close()
+                reader.discard()
                 # The server closed the idle connection while our request was on its way: the one failure that says
                 # nothing about the request. A fresh connection cannot fail for that reason, so one retry is all. A
                 # server that hangs up later has worked on the request, and would be paid twice.
-                late = trio.current_time() - started > IDLE_CLOSE_RACE_S
-                if late or outgoing.buffers is None:
-                    raise exc.error from exc.error.__cause__
-        connection = await self._connect(origin)
-        try:
-            return await self._exchange(connection, outgoing)
-        except _NoAnswer as exc:
-            raise exc.error from exc.error.__cause__
+                late = trio.current_time() - connection.used_since > IDLE_CLOSE_RACE_S
+                if reader.started or not reused or late or outgoing.buffers is None:
+                    raise
+                connection, reused = None, False
+            except BaseException:
+                connection.close()
+                reader.discard()
+                raise
+            else:
+                return ResponseStream(connection, reader, self._buffer, self._pool, reusable=sent_all)
 
     async def _connect(self, origin: Origin) -> Connection:
         tls: ssl.SSLContext | None = None
@@ -128,39 +151,18 @@ class TrioTransport(httpx.AsyncBaseTransport):
             raise httpx.ConnectError("the transport was closed while connecting")
         return connection
 
-    async def _exchange(self, connection: Connection, outgoing: OutgoingRequest) -> httpx.Response:
-        reader = ResponseReader(head_only=outgoing.head_only)
-        try:
-            sent_all = await connection.send_request(outgoing, reader, self._buffer)
-            while not reader.head_complete:
-                await connection.receive_into(reader, self._buffer)
-        except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError) as exc:
-            connection.close()
-            reader.discard()
-            if reader.started:
-                raise
-            raise _NoAnswer(exc) from exc
-        except BaseException:
-            connection.close()
-            reader.discard()
-            raise
-        stream = ResponseStream(connection, reader, self._buffer, self._pool, reusable=sent_all)
-        return httpx.Response(
-            reader.status,
-            headers=reader.headers,
-            stream=stream,
-            extensions={"http_version": reader.http_version, "reason_phrase": reader.reason},
-        )
-
 
 class ResponseStream(httpx.AsyncByteStream):
     """The body of a response, read only as fast as it is iterated.
 
     The connection goes back to the pool as soon as the end of the body has arrived. Until then it belongs to this
-    object; `aclose` closes it.
+    object; `close` closes it.
+
+    Attributes:
+      reader: has the head of the response.
     """
 
-    __slots__ = ("_buffer", "_closed", "_connection", "_pool", "_reader", "_reusable")
+    __slots__ = ("_buffer", "_closed", "_connection", "_pool", "_reusable", "reader")
 
     def __init__(
         self,
@@ -172,13 +174,13 @@ class ResponseStream(httpx.AsyncByteStream):
         reusable: bool,
     ) -> None:
         self._connection: Connection | None = connection
-        self._reader = reader
         self._buffer = buffer
         self._pool = pool
         self._reusable = reusable
         self._closed = False
+        self.reader = reader
         if reader.complete:
-            self._let_go()
+            self._let_go(connection)
 
     def __aiter__(self) -> "ResponseStream":
         return self
@@ -186,70 +188,69 @@ class ResponseStream(httpx.AsyncByteStream):
     async def __anext__(self) -> bytes:
         """The next piece, as it came from the socket, never empty.
 
-        Raises: httpx.ReadError, httpx.RemoteProtocolError; httpx.StreamClosed after `aclose`.
+        Raises: httpx.ReadError, httpx.RemoteProtocolError; httpx.StreamClosed after `close`.
         Cancellation: nothing is lost; waiting for the same piece may be taken up again.
         """
         if self._closed:
             raise httpx.StreamClosed()
-        reader = self._reader
-        if reader.has_data():
+        reader = self.reader
+        if reader.pieces:
             await trio.lowlevel.checkpoint()
             return reader.take()
         # No checkpoint at the end: it follows a piece, which had one, or the head, which had one as well.
         while not reader.complete:
-            await self._receive()
-            if reader.has_data():
+            connection = self._connection
+            if connection is None:  # an earlier call failed
+                raise httpx.StreamClosed()
+            try:
+                await connection.receive_into(reader, self._buffer)
+            except httpx.TransportError:
+                self._drop()
+                raise
+            finally:
+                # Also when the checkpoint after the last receive call was cancelled.
+                if self.reader.complete:
+                    self._let_go(connection)
+            if reader.pieces:
                 return reader.take()
         raise StopAsyncIteration
 
-    async def aclose(self) -> None:
-        """Let the connection go; no checkpoint, so that it works in a cancelled scope; may be called again."""
-        self._closed = True
-        self._drop()
+    def take_whole(self) -> bytes | None:
+        """The rest of the body, if its end has come already, as that of a small answer does with its head; else None.
 
-    async def _receive(self) -> None:
-        connection = self._connection
-        if connection is None:  # an earlier call failed
+        Raises: httpx.StreamClosed after `close`.
+        """
+        if self._closed:
             raise httpx.StreamClosed()
-        try:
-            await connection.receive_into(self._reader, self._buffer)
-        except httpx.TransportError:
-            self._drop()
-            raise
-        finally:
-            # Also when the checkpoint after the last receive call was cancelled.
-            if self._reader.complete:
-                self._let_go()
+        reader = self.reader
+        return reader.take() if reader.complete else None
 
-    def _let_go(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        if self._reusable and self._reader.reusable and not connection.closed:
+    def close(self) -> None:
+        """Let the connection go; may be called again."""
+        self._closed = True
+        if self._connection is not None:
+            self._drop()
+
+    async def aclose(self) -> None:
+        """The same for httpx; no checkpoint, so that it works in a cancelled scope."""
+        self.close()
+
+    def _let_go(self, connection: Connection) -> None:
+        self._connection = None
+        if self._reusable and self.reader.reusable and not connection.closed:
             self._pool.release(connection)
         else:
             connection.close()
 
     def _drop(self) -> None:
-        self._reader.discard()
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        connection, self._connection = self._connection, None
+        self.reader.discard()
+        if connection is not None:
+            connection.close()
 
 
-class _NoAnswer(Exception):
-    """The connection failed before a byte of the response came.
-
-    Attributes:
-      error: what the caller gets unless the request is sent again.
-    """
-
-    def __init__(self, error: httpx.TransportError) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-def _origin_of(url: httpx.URL, tls_name: str) -> Origin:
+def origin_of(url: httpx.URL, tls_name: str = "") -> Origin:
+    """Where requests to *url* go. Raises: httpx.UnsupportedProtocol."""
     default_port = _DEFAULT_PORTS.get(url.scheme)
     if default_port is None:
         raise httpx.UnsupportedProtocol(f"unsupported URL scheme {url.scheme!r}")

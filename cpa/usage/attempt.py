@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 
 import attrs
 import trio
 
 from cpa.credentials.model import Credential
 from cpa.errors import CpaError, RawHeaders
-from cpa.formats.facts import request_facts
+from cpa.formats.facts import NO_FACTS, request_facts
 from cpa.formats.names import Format
 from cpa.types import Execution
 from cpa.usage.asked import read_asked
@@ -20,10 +21,9 @@ from cpa.usage.record import (
     ClientFacts,
     Tokens,
     UsageRecord,
-    auth_type_of,
     failure_of,
     kept_headers,
-    source_of,
+    payer_of,
 )
 from cpa.usage.tokens import TokenMeter
 
@@ -35,8 +35,10 @@ class AttemptUsage:
     Nothing in here raises or waits, and all of it may be called in any state.
 
     Attributes:
+      executor_type: empty = that of the credential's provider.
       execution: which the attempt belongs to; None = nobody knows where it came from.
       response_headers: of the provider's answer, lower-case names; set them when they are there.
+      clock: Trio's; seconds.
       requested_at, started: when the attempt began, by the wall clock and by Trio's.
     """
 
@@ -50,48 +52,57 @@ class AttemptUsage:
     request_body: bytes = attrs.field(repr=False)
     request_id: str
     trace_id: str
-    executor_type: str
+    executor_type: str = ""
     execution: Execution | None = attrs.field(default=None, repr=False)
     response_headers: RawHeaders = attrs.field(default=(), repr=False)
-    requested_at: datetime = attrs.field(factory=lambda: datetime.now(UTC), init=False)
-    started: float = attrs.field(factory=trio.current_time, init=False)
+    clock: Callable[[], float] = attrs.field(default=trio.current_time, repr=False)
+    requested_at: datetime = attrs.field(factory=partial(datetime.now, UTC), init=False)
+    started: float = attrs.field(init=False)
     _first_byte: float | None = attrs.field(default=None, init=False)
     _meter: TokenMeter = attrs.field(init=False)
-    _text: DeliveredText = attrs.field(init=False)
+    _text: DeliveredText | None = attrs.field(default=None, init=False)  # of answers that come in pieces
     _whole: bytes = attrs.field(default=b"", init=False, repr=False)
     _finished: bool = attrs.field(default=False, init=False)
+    _stated: Tokens | None = attrs.field(default=None, init=False)  # in the end
     _estimate: Tokens = attrs.field(default=NO_TOKENS, init=False)
 
-    def __attrs_post_init__(self) -> None:
-        self._meter = TokenMeter(self.provider_format)
-        self._text = DeliveredText(self.provider_format)
+    @started.default
+    def _begun(self) -> float:
+        return self.clock()
+
+    @_meter.default
+    def _new_meter(self) -> TokenMeter:
+        return TokenMeter(self.provider_format)
 
     @property
     def counted(self) -> tuple[int, int]:
         """See `cpa.types.AttemptAccount`."""
-        stated, guessed = self._meter.tokens, self._estimate
+        stated, guessed = self._stated or self._meter.tokens, self._estimate
         return stated.input_tokens + guessed.input_tokens, stated.output_tokens + guessed.output_tokens
 
     def first_byte(self) -> None:
         """The first byte of the answer's body is here; only the first call counts."""
         if self._first_byte is None:
-            self._first_byte = trio.current_time()
+            self._first_byte = self.clock()
 
     def feed(self, block: bytes) -> None:
         """*block*: whole events of a streamed answer, as the provider sent them."""
         if self._first_byte is None and block:
-            self.first_byte()
+            self._first_byte = self.clock()
         self._meter.feed(block)
+        if self._text is None:
+            self._text = DeliveredText(self.provider_format)
         self._text.feed(block)
 
     def delivered(self) -> None:
         """The client has taken all that was fed so far."""
-        self._text.deliver()
+        if self._text is not None:
+            self._text.deliver()
 
     def body(self, data: bytes) -> None:
         """*data*: the whole answer, as the provider sent it."""
-        if data:
-            self.first_byte()
+        if self._first_byte is None and data:
+            self._first_byte = self.clock()
         self._meter.read(data)
         self._whole = data
 
@@ -105,24 +116,29 @@ class AttemptUsage:
         if self._finished:
             return
         self._finished = True
-        now = trio.current_time()
+        now = self.clock()
         credential, execution = self.credential, self.execution
+        payer = payer_of(credential)
         facts = request_facts(self.request_format, self.request_body)
-        self._estimate = self._estimated(complete=complete)
+        tokens = self._stated = self._meter.tokens
+        if not (complete and self._meter.says_something):
+            self._estimate = self._estimated(tokens, complete=complete)
+        elif self._text is not None:
+            self._text.drop()
         self.submit(
             UsageRecord(
                 request_id=self.request_id,
                 trace_id=self.trace_id,
                 provider=credential.provider,
-                executor_type=self.executor_type,
+                executor_type=self.executor_type or payer.executor_type,
                 model=self.model,
                 alias=self.alias,
                 principal=self.principal,
                 credential_id=credential.id,
                 credential_index=credential.index,
-                auth_type=auth_type_of(credential),
-                source=source_of(credential),
-                reasoning_effort=facts.reasoning_effort,
+                auth_type=payer.auth_type,
+                source=payer.source,
+                reasoning_effort="" if facts is NO_FACTS else facts.reasoning_effort,
                 service_tier=facts.service_tier,
                 generate=facts.generate,
                 requested_at=self.requested_at,
@@ -132,7 +148,7 @@ class AttemptUsage:
                 failure=NO_FAILURE if error is None else failure_of(error, (*credential.secrets(), self.principal)),
                 complete=complete,
                 provider_format=self.provider_format,
-                tokens=self._meter.tokens,
+                tokens=tokens,
                 estimated=self._estimate,
                 response_headers=kept_headers(self.response_headers),
                 client=NO_CLIENT
@@ -141,17 +157,14 @@ class AttemptUsage:
             )
         )
 
-    def _estimated(self, *, complete: bool) -> Tokens:
+    def _estimated(self, stated: Tokens, *, complete: bool) -> Tokens:
         """What the client got and the provider did not count: of an answer that was cut, or that never says."""
-        meter, text = self._meter, self._text
-        if complete and (meter.states("output") or meter.states("input")):
-            text.drop()
-            return NO_TOKENS
+        text = self._text or DeliveredText(self.provider_format)
         if complete:
             text.deliver()
             text.read_whole(self._whole)
-        written = text.unstated(meter.tokens.output_tokens)
+        written = text.unstated(stated.output_tokens)
         if not written and not complete:
             return NO_TOKENS  # nothing reached the client
-        asked = 0 if meter.states("input") else read_asked(self.request_body).input_tokens
+        asked = 0 if self._meter.states("input") else read_asked(self.request_body).input_tokens
         return Tokens(input_tokens=asked, output_tokens=written, total_tokens=asked + written)

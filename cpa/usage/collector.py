@@ -20,7 +20,7 @@ from cpa.errors import CpaError
 from cpa.formats.names import Format
 from cpa.types import Execution
 from cpa.usage.attempt import AttemptUsage
-from cpa.usage.record import NO_CLIENT, UsageRecord, executor_type_of
+from cpa.usage.record import NO_CLIENT, UsageRecord
 
 log = structlog.get_logger(__name__)
 
@@ -48,8 +48,11 @@ class UsageCollector:
         *,
         current_taps: Callable[[], Sequence[Tap]] = tuple,
         max_queued: int = MAX_QUEUED,
+        clock: Callable[[], float] = trio.current_time,
     ) -> None:
+        """*clock*: Trio's."""
         self.dropped = 0
+        self._clock = clock
         self._current_sinks = current_sinks
         self._current_taps = current_taps
         self._queue: deque[UsageRecord] = deque()
@@ -93,7 +96,7 @@ class UsageCollector:
           request_format, request_body: as the client sent it; the body is read when the attempt ends.
           provider_format: protocol of the answer.
           execution: for what records tell of the client; None = nobody knows.
-          executor_type: empty = `executor_type_of` the credential's provider.
+          executor_type: empty = that of the credential's provider.
         """
         return AttemptUsage(
             submit=self.submit,
@@ -107,7 +110,8 @@ class UsageCollector:
             request_id=request_id,
             trace_id=trace_id,
             execution=execution,
-            executor_type=executor_type or executor_type_of(credential.provider),
+            executor_type=executor_type,
+            clock=self._clock,
         )
 
     def submit(self, record: UsageRecord) -> None:
@@ -194,7 +198,9 @@ async def open_collector(
       current_sinks, current_taps: who listens now; asked for every record, so they have to be quick.
     """
     async with trio.open_nursery() as nursery:
-        collector = UsageCollector(current_sinks, current_taps=current_taps, max_queued=max_queued)
+        # The clock itself: three attempts' times a request, and Trio looks for its clock each time.
+        clock = trio.lowlevel.current_clock().current_time
+        collector = UsageCollector(current_sinks, current_taps=current_taps, max_queued=max_queued, clock=clock)
         nursery.start_soon(collector.run, name="usage")
         try:
             yield collector

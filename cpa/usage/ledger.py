@@ -2,7 +2,9 @@
 
 Theory of operation. `append` puts a record into a bounded queue and returns; one task takes what has gathered, a few
 times a second, and writes it on one thread, all of a batch in one transaction. Who reads does so on the same thread,
-after what was appended before. Requests wait for nothing: when the queue is full, records are counted as lost.
+after what was appended before. Requests wait for nothing: when the queue is full, records are counted as lost. The
+first records of a queue wait as they are, and the thread makes rows of them; those behind them are stripped to their
+rows at once, because a record may hold large headers and nobody knows how long a stuck file stays stuck.
 
 The file is opened with the first record or the first question. One that cannot be read is moved aside; when nothing can
 be written, batches are tried again until the queue is full, and the log says so once.
@@ -32,6 +34,8 @@ Database: TypeAlias = sqlite3.Connection
 
 MAX_QUEUED: Final = 10_000
 """Records that wait for the writer; at 1 KB each 10 MB, and several seconds of the fastest proxy."""
+MAX_WHOLE: Final = 256
+"""Of these, how many may wait with their headers: what comes within `GATHER_S` on a busy day."""
 MAX_BATCH: Final = 1_000
 """Records of one transaction: some ten milliseconds on the thread."""
 GATHER_S: Final = 0.1
@@ -83,15 +87,16 @@ class Ledger:
         self.written = 0
         self._max_queued = max_queued
         self._gather_s = gather_s
-        self._entries: list[Entry] = []
+        self._entries: list[UsageRecord | Entry] = []
         self._charges: dict[tuple[str, str, int], Charge] = {}
         self._losing = False
         self._closing = False
-        self._wake = trio.Event()
+        self._wake: trio.Event | None = None  # the writer waits for something to write
         self._hurry = trio.Event()
         self._progress = trio.Event()
         self._taken = self._settled = 0  # what was appended or charged, and how much of that is decided on
         self._ended = trio.Event()
+        self._over = False
         self._scope = trio.CancelScope(shield=True)
         self._thread = trio.CapacityLimiter(1)
         self._database: sqlite3.Connection | None = None
@@ -104,15 +109,19 @@ class Ledger:
 
     def append(self, record: UsageRecord) -> None:
         """Take *record*. Never waits, never raises."""
-        if self._ended.is_set() or self._unusable or len(self._entries) >= self._max_queued:
+        entries = self._entries
+        waiting = len(entries)
+        if self._over or self._unusable or waiting >= self._max_queued:
             self._lose(1)
             return
-        self._entries.append(entry_of(record))
-        self._wake_up()
+        entries.append(record if waiting < MAX_WHOLE else entry_of(record))
+        self._taken += 1
+        if self._wake is not None:
+            self._wake_up()
 
     def charge(self, charges: Iterable[Charge]) -> None:
         """Add to the counters of limits. Never waits; charges of one span add up, so that they cannot be too many."""
-        if self._ended.is_set() or self._unusable:
+        if self._over or self._unusable:
             return
         for new in charges:
             key = (new.client, new.span, new.start_s)
@@ -125,11 +134,13 @@ class Ledger:
                 if old is None
                 else attrs.evolve(old, requests=old.requests + new.requests, tokens=old.tokens + new.tokens)
             )
+        self._taken += 1
         self._wake_up()
 
     def _wake_up(self) -> None:
-        self._taken += 1
-        self._wake.set()
+        wake, self._wake = self._wake, None
+        if wake is not None:
+            wake.set()
 
     def _lose(self, count: int) -> None:
         self.lost += count
@@ -144,7 +155,7 @@ class Ledger:
     async def flush(self) -> None:
         """Return once all that was appended before is in the file, or cannot be written now."""
         target = self._taken
-        while self._settled < target and not self._ended.is_set():
+        while self._settled < target and not self._over:
             self._hurry.set()
             await self._progress.wait()
 
@@ -172,6 +183,7 @@ class Ledger:
                 while await self._wanted():
                     await self._write()
         finally:
+            self._over = True
             self._ended.set()
             self._advance(self._taken)
 
@@ -186,8 +198,8 @@ class Ledger:
         if not (self._entries or self._charges):
             if self._closing:
                 return False
-            self._wake = trio.Event()
-            await self._wake.wait()
+            wake = self._wake = trio.Event()
+            await wake.wait()
         if not self._closing and len(self._entries) < MAX_BATCH:
             with trio.move_on_after(self._gather_s):
                 await self._hurry.wait()
@@ -206,7 +218,7 @@ class Ledger:
             self._lose(len(entries))
         self._advance(settled)
 
-    async def _written_at_last(self, entries: list[Entry], charges: tuple[Charge, ...]) -> bool:
+    async def _written_at_last(self, entries: list[UsageRecord | Entry], charges: tuple[Charge, ...]) -> bool:
         """Try until it works, there is no more room for what comes meanwhile, or the program ends."""
         delay_s = RETRY_S
         while True:
@@ -240,7 +252,7 @@ class Ledger:
             self._hurry = trio.Event()
             delay_s = min(2 * delay_s, MAX_RETRY_S)
 
-    def _write_blocking(self, entries: list[Entry], charges: tuple[Charge, ...]) -> None:
+    def _write_blocking(self, entries: list[UsageRecord | Entry], charges: tuple[Charge, ...]) -> None:
         """On the thread. A file that turns out to be broken is replaced, once per batch."""
         try:
             write_batch(self._opened(), entries, charges)
@@ -281,7 +293,7 @@ class Ledger:
     async def aclose(self, close_s: float = CLOSE_S) -> None:
         """Write what waits, for at most *close_s* seconds, and close the file. Shielded from cancellation."""
         self._closing = True
-        self._wake.set()
+        self._wake_up()
         self._hurry.set()
         with trio.move_on_after(close_s, shield=True):
             await self._ended.wait()

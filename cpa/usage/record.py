@@ -6,6 +6,8 @@ three. Wire names of the members are not here: plugins' are in `cpa.abi.wire`.
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
+from itertools import chain
 from typing import Final
 
 import attrs
@@ -24,6 +26,8 @@ MAX_HEADER_BYTES: Final = 16 * 1024
 """Of response headers in one record: four times what real providers send, a quarter of what a hostile one may."""
 MAX_FACT_CHARS: Final = 256
 """Of a header that records repeat."""
+MAX_PAYERS: Final = 1024
+"""Credentials whose part of a record is kept; that of others is put together for each record."""
 INDEX_DIGITS: Final = 8
 """Of a credential's index in `source_of`: enough to tell the keys of one label apart."""
 
@@ -189,6 +193,21 @@ class UsageRecord:
         return self.tokens if self.estimated is NO_TOKENS else self.tokens.plus(self.estimated)
 
 
+@attrs.frozen
+class Payer:
+    """What every record of one credential says of it; see the members of `UsageRecord`."""
+
+    executor_type: str
+    auth_type: str
+    source: str = attrs.field(repr=False)
+
+
+@lru_cache(maxsize=MAX_PAYERS)
+def payer_of(credential: Credential) -> Payer:
+    """Of *credential*, made once for as long as it is used."""
+    return Payer(executor_type_of(credential.provider), auth_type_of(credential), source_of(credential))
+
+
 def executor_type_of(provider: str) -> str:
     """What records call the executor of the provider key *provider*; a plugin's is called as its provider."""
     if provider.startswith(OPENAI_COMPATIBLE):
@@ -231,6 +250,9 @@ def failure_of(error: CpaError, secrets: tuple[str, ...]) -> Failure:
 
 def kept_headers(headers: RawHeaders) -> RawHeaders:
     """The first of *headers*, as many as a record holds."""
+    # Nearly always all of them are kept, and then this is all there is to do.
+    if len(b"".join(chain.from_iterable(headers))) <= MAX_HEADER_BYTES:
+        return headers
     left = MAX_HEADER_BYTES
     for index, (name, value) in enumerate(headers):
         left -= len(name) + len(value)

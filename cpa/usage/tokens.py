@@ -9,7 +9,7 @@ Most blocks of a stream say nothing of usage, which one search finds out. Gemini
 event is kept, and decoded when somebody asks.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import attrs
@@ -27,6 +27,9 @@ MAX_COUNT: Final = 1 << 53
 
 _NONE = msgspec.Raw(b"")
 _Path = tuple[str, ...]
+_NOTHING: Final[dict[str, int]] = dict.fromkeys(
+    ("input", "tool_input", "output", "reasoning", "cache_read", "cache_creation", "total"), 0
+)
 
 
 class _Places(msgspec.Struct, gc=False):
@@ -50,6 +53,7 @@ class Rule:
         cache_creation, total.
       outside: what adds to input and output when no total is stated.
       merged: objects of one stream complete each other; else the last one says it all.
+      marker, reads: made of the above.
     """
 
     member: str
@@ -59,11 +63,17 @@ class Rule:
     outside: tuple[str, ...] = ()
     merged: bool = False
     marker: bytes = attrs.field(init=False)
+    reads: tuple[tuple[str, str, str], ...] = attrs.field(init=False)
 
     @marker.default
     def _marker(self) -> bytes:
         # With its quotes: text that mentions it has them escaped.
         return f'"{self.member}"'.encode()
+
+    @reads.default
+    def _reads(self) -> tuple[tuple[str, str, str], ...]:
+        # `paths` as it is walked for every answer: what is counted, the member, and the one inside it or nothing.
+        return tuple((name, *path, *("",) * (2 - len(path))) for name, path in self.paths.items())  # type: ignore[misc]
 
 
 _RESPONSES = Rule(
@@ -142,7 +152,7 @@ def states_output(fmt: str, data: bytes) -> bool:
     rule = RULES.get(fmt)
     if rule is None or data.find(rule.marker) < 0 or data.find(rule.hint) < 0:
         return False
-    return any(_count(_at(usage, rule.paths["output"])) is not None for usage in _usage_objects(rule, data))
+    return any("output" in _counts(rule, usage) for usage in _usage_objects(rule, data))
 
 
 class TokenMeter:
@@ -161,19 +171,26 @@ class TokenMeter:
         rule = self._rule
         if rule is None:
             return NO_TOKENS
-        self._settle(rule)
+        if self._event:
+            self._settle(rule)
         return _tokens(rule, self._counts)
+
+    @property
+    def says_something(self) -> bool:
+        """The provider said how long the prompt or the answer is."""
+        if self._event and self._rule is not None:
+            self._settle(self._rule)
+        return "output" in self._counts or "input" in self._counts
 
     def states(self, name: str) -> bool:
         """Whether the provider said how many tokens of that kind there are: ``input`` or ``output``."""
-        if self._rule is not None:
+        if self._event and self._rule is not None:
             self._settle(self._rule)
         return name in self._counts
 
     def _settle(self, rule: Rule) -> None:
-        if self._event:
-            event, self._event = self._event, b""
-            self._take(rule, event_data(event) or b"")
+        event, self._event = self._event, b""
+        self._take(rule, event_data(event) or b"")
 
     def feed(self, block: bytes) -> None:
         """*block*: whole wire events, or units (plugin-abi 6.16) of a plugin's executor. Never raises."""
@@ -190,48 +207,49 @@ class TokenMeter:
 
     def read(self, body: bytes) -> None:
         """*body*: a whole JSON answer. Never raises."""
-        if self._rule is not None and body.find(self._rule.marker) >= 0:
-            self._take(self._rule, body)
+        rule = self._rule
+        if rule is not None and rule.marker in body:
+            self._take(rule, body)
 
     def _take(self, rule: Rule, data: bytes) -> None:
-        counts = self._counts if rule.merged else {}
+        if not rule.merged:
+            self._counts = {}
         for usage in _usage_objects(rule, data):
-            for name, path in rule.paths.items():
-                value = usage.get(path[0])
-                if value is None:
-                    continue
-                count = _count(value if len(path) == 1 else _at(usage, path))
-                if count is not None:
-                    counts[name] = count
-        self._counts = counts
+            self._counts |= _counts(rule, usage)
 
 
-def _tokens(rule: Rule, counts: Mapping[str, int]) -> Tokens:
+def _tokens(rule: Rule, counts: dict[str, int]) -> Tokens:
     if not counts:
         return NO_TOKENS
-    get = counts.get
-    input_tokens, output_tokens = get("input", 0) + get("tool_input", 0), get("output", 0)
+    known = _NOTHING | counts
+    input_tokens, output_tokens, total_tokens = known["input"] + known["tool_input"], known["output"], known["total"]
+    if not total_tokens:
+        total_tokens = input_tokens + output_tokens
+        for name in rule.outside:
+            total_tokens += known[name]
     return Tokens(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
-        reasoning_tokens=get("reasoning", 0),
-        cache_read_tokens=get("cache_read", 0),
-        cache_creation_tokens=get("cache_creation", 0),
-        total_tokens=get("total") or input_tokens + output_tokens + sum(get(name, 0) for name in rule.outside),
+        reasoning_tokens=known["reasoning"],
+        cache_read_tokens=known["cache_read"],
+        cache_creation_tokens=known["cache_creation"],
+        total_tokens=total_tokens,
     )
 
 
-def _usage_objects(rule: Rule, data: bytes) -> Iterator[Mapping[str, object]]:
+def _usage_objects(rule: Rule, data: bytes) -> Sequence[dict[str, object]]:
     """The usage objects of one event or answer, the outer one last."""
     places = _places(data)
     if places is None:
-        return
+        return ()
+    found: list[dict[str, object]] = []
     if rule.inside:
         inner = getattr(places, rule.inside)
         nested = _places(bytes(inner)) if inner is not _NONE else None
         if nested is not None:
-            yield from _object(getattr(nested, rule.member))
-    yield from _object(getattr(places, rule.member))
+            found += _object(getattr(nested, rule.member))
+    found += _object(getattr(places, rule.member))
+    return found
 
 
 def _places(data: bytes) -> _Places | None:
@@ -244,21 +262,33 @@ def _places(data: bytes) -> _Places | None:
             return None
 
 
-def _object(raw: msgspec.Raw) -> Iterator[Mapping[str, object]]:
+def _object(raw: msgspec.Raw) -> tuple[dict[str, object], ...]:
+    """The one object that *raw* is; none when it is something else."""
     if not 2 <= len(memoryview(raw)) <= MAX_USAGE_BYTES:
-        return
+        return ()
     try:
-        found = _decode_object(raw)
+        return (_decode_object(raw),)
     except (ValueError, RecursionError):
-        return
-    yield found
+        return ()
 
 
-def _at(usage: Mapping[str, object], path: _Path) -> object:
-    value: object = usage.get(path[0])
-    for name in path[1:]:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
+def _counts(rule: Rule, usage: dict[str, object]) -> dict[str, int]:
+    """What the usage object states. For every answer, and for every frame of some streams: nothing is called here for
+    a plain number."""
+    counts: dict[str, int] = {}
+    for name, member, inner in rule.reads:
+        if member not in usage:
+            continue
+        value = usage[member]
+        if inner:
+            if type(value) is not dict or inner not in value:
+                continue
+            value = value[inner]
+        if type(value) is int and 0 <= value <= MAX_COUNT:
+            counts[name] = value
+        elif (count := _count(value)) is not None:
+            counts[name] = count
+    return counts
 
 
 def _count(value: object) -> int | None:

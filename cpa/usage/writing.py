@@ -87,8 +87,11 @@ def entry_of(record: UsageRecord) -> Entry:
     return Entry(_row_of(record, client.id), _text(client.label), _text(record.source))
 
 
-def write_batch(database: sqlite3.Connection, entries: Sequence[Entry], charges: Iterable[Charge]) -> None:
+def write_batch(
+    database: sqlite3.Connection, records: Sequence[UsageRecord | Entry], charges: Iterable[Charge]
+) -> None:
     """All or nothing, in one transaction. Raises: sqlite3.Error."""
+    entries = [entry_of(record) if isinstance(record, UsageRecord) else record for record in records]
     days: dict[_Row, list[int]] = {}
     labels: set[tuple[str, str, str]] = set()
     for entry in entries:
@@ -135,8 +138,8 @@ def _row_of(record: UsageRecord, client: str) -> _Row:
     )
     if max(tokens) > MAX_TOKENS:
         tokens = tuple(min(count, MAX_TOKENS) for count in tokens)  # type: ignore[assignment]  # as many as before
-    row = (
-        int(record.requested_at.timestamp() * 1000),
+    at_ms = int(record.requested_at.timestamp() * 1000)
+    names = (
         record.request_id,
         record.trace_id,
         record.provider,
@@ -149,20 +152,14 @@ def _row_of(record: UsageRecord, client: str) -> _Row:
         record.client.endpoint,
         record.reasoning_effort,
         record.service_tier,
-        round(record.latency_s * 1000),
-        round(record.ttft_s * 1000),
-        int(record.failed),
-        record.failure.status,
-        record.failure.body[:ERROR_CHARS],
-        int(not record.complete),
-        *tokens,
     )
-    # Names come from requests and files. Most are ASCII, and then this is one look at each.
-    return row if all(isinstance(value, int) or value.isascii() for value in row) else _storable(row)
-
-
-def _storable(row: _Row) -> _Row:
-    return tuple(_text(value) if isinstance(value, str) else value for value in row)
+    error = record.failure.body[:ERROR_CHARS]
+    # Names come from requests and files. Most are ASCII, and then this is one look at all of them.
+    if not ("".join(names).isascii() and error.isascii()):
+        names, error = tuple(map(_text, names)), _text(error)  # type: ignore[assignment]  # as many as before
+    latency_ms, ttft_ms = round(record.latency_s * 1000), round(record.ttft_s * 1000)
+    failed, incomplete = int(record.failed), int(not record.complete)
+    return (at_ms, *names, latency_ms, ttft_ms, failed, record.failure.status, error, incomplete, *tokens)
 
 
 def _text(value: str) -> str:

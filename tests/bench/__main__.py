@@ -4,30 +4,39 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from datetime import UTC, datetime
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import attrs
-import msgspec
 
-from tests.bench import figures, machine, panel, payloads, plugins, processes, redact, scheduling, translation, usage
+from tests.bench import (
+    budgets,
+    figures,
+    machine,
+    panel,
+    parts,
+    plugins,
+    processes,
+    redact,
+    results,
+    scheduling,
+    targets,
+    translation,
+    usage,
+)
+from tests.bench.client import LoadError
 from tests.bench.figures import FORWARDING, Section, Verdict
-from tests.bench.load import Job, LoadError, Outcome
+from tests.bench.forwarding import Contest, added_memory
 from tests.bench.machine import Cores
-from tests.bench.processes import FORWARDERS, ROOT, SYSTEMS, Child, Generator
+from tests.bench.processes import FORWARDERS, ROOT, Child, Generator, has_uvicorn
 from tests.bench.record import Record, Samples
-from tests.bench.scenarios import FIGURES, FULL, IDLE, QUICK, SCENARIOS, Scale, Scenario, idle_job
-
-WARM_REQUESTS = 200
-EVENT_TOLERANCE = 0.01
-"""The load generator misses the end of an event that a read cuts in two."""
+from tests.bench.scenarios import FIGURES, FULL, IDLE, QUICK, SCENARIOS, Scale, idle_job
 
 SECTIONS = (
     Section(layout=FORWARDING, figures=FIGURES),
+    *parts.SECTIONS,
     *plugins.SECTIONS,
     scheduling.SECTION,
     *usage.SECTIONS,
@@ -35,65 +44,6 @@ SECTIONS = (
     panel.SECTION,
     *translation.SECTIONS,
 )
-
-
-class Bench:
-    """The forwarding part of a run: the processes that live through it, and what was measured so far."""
-
-    def __init__(self, scale: Scale, cores: Cores, generator: Generator, provider: Child, record: Record) -> None:
-        self.scale = scale
-        self.cores = cores
-        self.generator = generator
-        self.provider = provider
-        self.record = record
-
-    def round(self, number: int, ports: dict[str, Child], only: str) -> None:
-        """Measure everything once whose name contains *only*; the order of the systems rotates."""
-        order = [SYSTEMS[(at + number) % len(SYSTEMS)] for at in range(len(SYSTEMS))]
-        for scenario in SCENARIOS:
-            if only not in scenario.name:
-                continue
-            self.record.say(scenario.name, number)
-            outcomes = {name: self.generator.run(self.job(scenario, ports[name], name)) for name in order}
-            check(scenario, outcomes)
-            for name, outcome in outcomes.items():
-                for key, value in scenario.values(outcome).items():
-                    if outcome.cpu_s or ".cpu" not in key:
-                        self.record.keep(key, name, value)
-        if only in IDLE.title:
-            self.record.say(IDLE.title, number)
-            for name in order:
-                if name in FORWARDERS:
-                    self.record.keep(IDLE.key, name, self.memory(name))
-
-    def job(self, scenario: Scenario, child: Child, name: str) -> Job:
-        """The scenario's job for one system."""
-        return scenario.job(self.scale, child.port, child.pid if name in FORWARDERS else 0)
-
-    def memory(self, name: str) -> float:
-        """KB per idle stream of a fresh process: one that has served before would reuse what it holds."""
-        count = self.scale.idle_streams
-        with processes.system(name, self.cores, self.provider.port) as child:
-            self.generator.run(warm_up(child.port, payloads.SMALL_MODEL, stream=False))
-            self.generator.run(warm_up(child.port, payloads.BURST_MODEL, stream=True))
-            before = machine.memory_kb(child.pid)
-            with self.generator.hold(idle_job(child.port, count)):
-                return (machine.memory_kb(child.pid) - before) / count
-
-
-def warm_up(port: int, model: str, *, stream: bool) -> Job:
-    """Load the code and fill the pools."""
-    request = payloads.http_request(payloads.chat_body(model, stream=stream))
-    return Job(port=port, request=request, connections=8, requests=8 if stream else WARM_REQUESTS)
-
-
-def check(scenario: Scenario, outcomes: dict[str, Outcome]) -> None:
-    """All systems must have delivered the same. Raises: LoadError."""
-    expected = outcomes["direct"].events / outcomes["direct"].requests
-    for name, outcome in outcomes.items():
-        found = outcome.events / outcome.requests
-        if abs(found - expected) > expected * EVENT_TOLERANCE:
-            raise LoadError(f"{scenario.name}: {name} gave {found:g} events per answer, direct {expected:g}")
 
 
 def measure(scale: Scale, only: str = "") -> Samples:
@@ -107,7 +57,8 @@ def measure(scale: Scale, only: str = "") -> Samples:
         provider = stack.enter_context(processes.provider(cores))
         generator = stack.enter_context(processes.generator(cores))
         if any(only in name for name in (*(scenario.name for scenario in SCENARIOS), IDLE.title)):
-            measure_forwarding(Bench(scale, cores, generator, provider, record), only)
+            measure_forwarding(scale, cores, generator, provider, record, only)
+        parts.measure(scale, cores, generator, provider, record, only=only)
         plugins.measure(scale, cores, generator, provider.port, record, only=only)
         usage.measure(scale, cores, generator, provider.port, record, only=only)
         redact.measure(scale, cores, generator, provider.port, record, only=only)
@@ -116,17 +67,32 @@ def measure(scale: Scale, only: str = "") -> Samples:
     return record.samples
 
 
-def measure_forwarding(bench: Bench, only: str) -> None:
+def measure_forwarding(
+    scale: Scale, cores: Cores, generator: Generator, provider: Child, record: Record, only: str
+) -> None:
     """All rounds of CPA beside other forwarders. Raises: LoadError, StartError."""
+    names = [name for name in FORWARDERS if name != "uvicorn" or has_uvicorn(scale.environment)]
+    if "uvicorn" not in names:
+        record.say("no environment with uvicorn, uvloop, httptools and aiohttp: that forwarder is left out")
+    wanted = [scenario for scenario in SCENARIOS if only in scenario.name]
+
+    def open_system(name: str) -> AbstractContextManager[Child]:
+        return processes.system(name, cores, provider.port, scale.environment)
+
     with ExitStack() as stack:
-        ports = {"direct": bench.provider}
-        for name in FORWARDERS:
-            ports[name] = stack.enter_context(processes.system(name, bench.cores, bench.provider.port))
-        for child in ports.values():
-            bench.generator.run(warm_up(child.port, payloads.SMALL_MODEL, stream=False))
-            bench.generator.run(warm_up(child.port, payloads.BURST_MODEL, stream=True))
-        for number in range(bench.scale.rounds):
-            bench.round(number, ports, only)
+        children = {"direct": provider}
+        for name in names:
+            children[name] = stack.enter_context(open_system(name))
+        contest = Contest(scale=scale, generator=generator, record=record, children=children)
+        contest.warm_up()
+        for number in range(scale.rounds):
+            contest.round(number, wanted)
+            if only in IDLE.title:
+                record.say(IDLE.title, number)
+                for name in names:
+                    with open_system(name) as fresh:
+                        held = idle_job(fresh.port, scale.idle_streams)
+                        record.keep(IDLE.key, name, added_memory(fresh, generator, held))
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -137,7 +103,18 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--only", default="", metavar="TEXT", help="scenarios whose names contain TEXT; no result without --output"
     )
-    parser.add_argument("--check", action="store_true", help="exit 1 when an acceptance limit is exceeded")
+    parser.add_argument(
+        "--long", action="store_true", help="with what takes minutes by itself: memory over 100,000 requests"
+    )
+    parser.add_argument(
+        "--environment",
+        type=Path,
+        default=ROOT / ".peers",
+        metavar="DIR",
+        help="virtual environment of the peers, made by `make bench-peers`; without it their forwarder is left out",
+    )
+    parser.add_argument("--write-budgets", action="store_true", help="what layers cost now becomes their budget")
+    parser.add_argument("--check", action="store_true", help="exit 1 when a limit or a layer's budget is exceeded")
     parser.add_argument(
         "--output",
         type=Path,
@@ -153,40 +130,10 @@ def measured_sections(samples: Samples) -> list[Section]:
 
 
 def judge(samples: Samples) -> list[Verdict]:
-    """All that has a limit."""
-    return [
-        verdict
-        for section in measured_sections(samples)
-        for verdict in figures.verdicts(section.figures, samples, section.layout)
-    ]
-
-
-def write(path: Path, scale: Scale, samples: Samples, before: dict[str, object], *, only: str = "") -> None:
-    """The result file. With *only*, figures of other scenarios that are in it stay."""
-    result = {
-        "finished": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"),
-        "machine": before,
-        "rounds": scale.rounds,
-        "acceptance": [verdict.as_json() for verdict in judge(samples)],
-        "figures": [
-            row
-            for section in measured_sections(samples)
-            for row in figures.as_json(section.figures, samples, section.layout)
-        ],
-    }
-    if only and path.exists():
-        result = merged(msgspec.json.decode(path.read_bytes(), type=dict[str, Any]), result)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
-
-
-def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """*old* with the figures and verdicts of *new* in the place of its own."""
-    result = dict(old)
-    for name, key in (("acceptance", "title"), ("figures", "key")):
-        replaced = {row[key] for row in new[name]}
-        result[name] = [row for row in old[name] if row[key] not in replaced] + new[name]
-    return result
+    """All that has a limit, and the layers' budgets."""
+    sections = measured_sections(samples)
+    limits = [verdict for each in sections for verdict in figures.verdicts(each.figures, samples, each.layout)]
+    return [*limits, *budgets.judge(samples, budgets.read())]
 
 
 def raise_exit(number: int, frame: FrameType | None) -> None:
@@ -197,7 +144,7 @@ def raise_exit(number: int, frame: FrameType | None) -> None:
 def main(argv: Sequence[str] | None = None, *, measure: Callable[[Scale, str], Samples] = measure) -> int:
     """Run. Returns: the exit code: 0, 1 for a limit exceeded under ``--check``, 2 when a system failed."""
     options = parse(argv)
-    scale = QUICK if options.quick else FULL
+    scale = attrs.evolve(QUICK if options.quick else FULL, long=options.long, environment=options.environment)
     if options.rounds:
         scale = attrs.evolve(scale, rounds=options.rounds)
     before = machine.describe()
@@ -218,9 +165,19 @@ def main(argv: Sequence[str] | None = None, *, measure: Callable[[Scale, str], S
     found = judge(samples)
     for verdict in found:
         say(f"    {verdict}")
-    output = options.output or (None if options.quick or options.only else ROOT / "bench" / "results.json")
+    wanted = [verdict for section in SECTIONS for verdict in targets.judge(samples, section.layout, section.figures)]
+    if wanted:
+        say("\nTargets:")
+    for verdict in wanted:
+        say(f"    {verdict}")
+    if options.write_budgets:
+        budgets.write(samples)
+        say(f"written: {budgets.PATH}")
+    output = options.output or (None if options.quick or options.only else results.PATH)
     if output is not None:
-        write(output, scale, samples, before, only=options.only)
+        sections = measured_sections(samples)
+        part = bool(options.only)
+        results.write(output, scale, samples, before, sections, acceptance=found, targets=wanted, part=part)
         say(f"written: {output}")
     return int(options.check and not all(verdict.passed for verdict in found))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
+from typing import Any
 
 import attrs
 
@@ -40,9 +41,9 @@ FORWARDING = Layout(
     name="Forwarding",
     systems=SYSTEMS,
     base="direct",
-    spreads=(("cpa", "direct"), ("cpa", "floor"), ("cpa", "baseline")),
-    medians=(("floor", "baseline"),),
-    absolute=("cpa",),
+    spreads=(("cpa", "floor"), ("cpa", "uvicorn"), ("cpa", "baseline")),
+    medians=(("cpa", "direct"), ("floor", "baseline")),
+    absolute=("cpa", "floor"),
     judged="cpa",
     against="baseline",
 )
@@ -107,21 +108,23 @@ def ratio(figure: Figure, system: str, base: str, samples: Samples, layout: Layo
 
 @attrs.frozen(kw_only=True)
 class Verdict:
-    """One comparison with the acceptance's limit. *unit* is ``x <system>`` for a ratio."""
+    """One comparison with a limit, a lower one with *least*. *unit* is ``x <system>`` for a ratio."""
 
     title: str
     value: float
     unit: str
     limit: float
+    least: bool = False
 
     @property
     def passed(self) -> bool:
         """The median is within the limit."""
-        return self.value <= self.limit
+        return self.value >= self.limit if self.least else self.value <= self.limit
 
     def __str__(self) -> str:
         word = "pass" if self.passed else "FAIL"
-        return f"{word}  {self.title}: {number(self.value)} {self.unit} (limit {round(self.limit, 2):,g})"
+        limit = f"{'at least' if self.least else 'limit'} {round(self.limit, 2):,g}"
+        return f"{word}  {self.title}: {number(self.value)} {self.unit} ({limit})"
 
     def as_json(self) -> dict[str, object]:
         """For the result file."""
@@ -130,6 +133,7 @@ class Verdict:
             "ratio" if self.unit.startswith("x ") else "value": significant(self.value),
             "unit": self.unit,
             "limit": round(self.limit, 4),
+            **({"least": True} if self.least else {}),
             "passed": self.passed,
         }
 
@@ -157,29 +161,30 @@ def verdict_of(figure: Figure, samples: Samples, layout: Layout) -> Verdict | No
 
 def table(figures: Iterable[Figure], samples: Samples, layout: Layout = FORWARDING) -> str:
     """Markdown: ratios first, absolute values last."""
-    ratios = [f"{shown(above)} / {shown(below)}" for above, below in (*layout.spreads, *layout.medians)]
-    head = [
-        "figure",
-        "better",
-        *ratios,
-        *(f"{shown(name)}{' (absolute)' if ratios else ''}" for name in layout.absolute),
+    return rendered(as_json(figures, samples, layout), layout)
+
+
+def rendered(rows: Sequence[Mapping[str, Any]], layout: Layout) -> str:
+    """Markdown from what `as_json` gave; columns without any value are left out."""
+    pairs = [
+        pair for pair in (*layout.spreads, *layout.medians) if any("/".join(pair) in row["ratios"] for row in rows)
     ]
-    rows = [head, ["---", "---", *("---:" for _ in head[2:])]]
-    for figure in figures:
-        spreads = [ratio(figure, *pair, samples, layout) for pair in layout.spreads]
-        medians = [ratio(figure, *pair, samples, layout) for pair in layout.medians]
-        values = [values_of(figure, name, samples, layout) for name in layout.absolute]
-        rows.append(
-            [
-                figure.title,
-                "more" if figure.more else "less",
-                *("" if spread is None else str(spread) for spread in spreads),
-                *("" if spread is None else number(spread.median) for spread in medians),
-                *(f"{number(median(each))} {figure.unit}" if each else "" for each in values),
-            ]
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    return "\n".join(line(row, widths) for row in rows)
+    names = [name for name in layout.absolute if any(name in row["values"] for row in rows)]
+    ratios = [f"{shown(above)} / {shown(below)}" for above, below in pairs]
+    head = ["figure", "better", *ratios, *(f"{shown(name)}{' (absolute)' if ratios else ''}" for name in names)]
+    lines = [head, ["---", "---", *("---:" for _ in head[2:])]]
+    for row in rows:
+        cells = [row["title"], row["better"]]
+        for pair in pairs:
+            ratio = row["ratios"].get("/".join(pair))
+            spread = None if ratio is None else Spread(**ratio)
+            cells.append("" if spread is None else number(spread.median) if pair in layout.medians else str(spread))
+        for name in names:
+            values = row["values"].get(name)
+            cells.append(f"{number(median(values))} {row['unit']}" if values else "")
+        lines.append(cells)
+    widths = [max(len(row[column]) for row in lines) for column in range(len(head))]
+    return "\n".join(line(row, widths) for row in lines)
 
 
 def shown(system: str) -> str:
@@ -197,9 +202,9 @@ def line(row: Sequence[str], widths: Sequence[int]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def as_json(figures: Iterable[Figure], samples: Samples, layout: Layout = FORWARDING) -> list[dict[str, object]]:
+def as_json(figures: Iterable[Figure], samples: Samples, layout: Layout = FORWARDING) -> list[dict[str, Any]]:
     """Everything, for the result file."""
-    found: list[dict[str, object]] = []
+    found: list[dict[str, Any]] = []
     for figure in figures:
         values = {name: values_of(figure, name, samples, layout) for name in layout.systems}
         ratios = {

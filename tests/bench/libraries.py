@@ -24,9 +24,13 @@ class Language(StrEnum):
     GO = "Go"
 
 
-def compile_echo(target: Path, *, schema: int = 3, mark: str = "", intercepts: bool = False) -> Path:
-    """``plugins/echo.c`` as *target*. Raises: StartError."""
+def compile_echo(
+    target: Path, *, schema: int = 3, mark: str = "", intercepts: bool = False, record: Path | None = None
+) -> Path:
+    """``plugins/echo.c`` as *target*, which writes sizes of requests and replies to *record*. Raises: StartError."""
     flags = [f"-DSCHEMA={schema}", f'-DMARK="{mark}"', *(["-DINTERCEPTS"] if intercepts else [])]
+    if record is not None:
+        flags.append(f'-DRECORD="{record}"')
     run(["gcc", *C_FLAGS, *LIBRARY_FLAGS, *flags, str(SOURCES / "echo.c"), "-o", str(target)])
     return target
 
@@ -34,6 +38,12 @@ def compile_echo(target: Path, *, schema: int = 3, mark: str = "", intercepts: b
 def compile_loader(target: Path) -> Path:
     """``plugins/loader.c`` as the program *target*. Raises: StartError."""
     run(["gcc", *C_FLAGS, str(SOURCES / "loader.c"), "-o", str(target), "-ldl"])
+    return target
+
+
+def compile_pong(target: Path) -> Path:
+    """``plugins/pong.c`` as the program *target*. Raises: StartError."""
+    run(["gcc", *C_FLAGS, str(SOURCES / "pong.c"), "-o", str(target)])
     return target
 
 

@@ -14,8 +14,9 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from tests.bench import payloads, processes, scenarios
+from tests.bench.client import LoadError
 from tests.bench.figures import Layout, Section
-from tests.bench.load import Job, LoadError
+from tests.bench.load import Job
 from tests.bench.machine import Cores
 from tests.bench.plugins import Environment, Part, Round, rotated, run_part
 from tests.bench.processes import Child, Generator

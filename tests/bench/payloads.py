@@ -5,6 +5,7 @@ import msgspec
 CLIENT_KEY = "bench-client-key"
 PROVIDER_KEY = "bench-provider-key"
 PATH = "/v1/chat/completions"
+CLAUDE_PATH = "/v1/messages"
 
 STREAM_CHUNKS = 200
 CHUNK_PAUSE_MS = 10
@@ -25,7 +26,27 @@ PLUGIN_BURST_MODEL = f"mock-chunks-{PLUGIN_CHUNKS}-chunk-bytes-24"
 """Shorter ones for proxies with plugins, whose chunks take many times as long."""
 PLUGIN_BODY_BYTES = 25_000
 """For `agent_body`, which then gives 21 KB. Plugins of schema 1 get the request twice with every chunk."""
-MODELS = (SMALL_MODEL, PACED_MODEL, BURST_MODEL, IDLE_MODEL, BIG_MODEL, PLUGIN_PACED_MODEL, PLUGIN_BURST_MODEL)
+STALL_MODEL = "mock-chunks-100-chunk-bytes-24-delay-ms-40"
+"""25 chunks a second for four seconds."""
+MESSAGES_MODEL = f"{SMALL_MODEL}-messages"
+MESSAGES_PACED_MODEL = f"{PACED_MODEL}-messages"
+"""As the ones before, for clients that speak Messages: LiteLLM has to be told by the model that the provider does not
+have OpenAI's other protocol, Responses."""
+CLAUDE_MODEL = "mock-claude"
+GEMINI_MODEL = "mock-gemini"
+"""Models of providers that speak these protocols; all others are Chat Completions."""
+MODELS = (
+    SMALL_MODEL,
+    PACED_MODEL,
+    BURST_MODEL,
+    IDLE_MODEL,
+    BIG_MODEL,
+    PLUGIN_PACED_MODEL,
+    PLUGIN_BURST_MODEL,
+    STALL_MODEL,
+    MESSAGES_MODEL,
+    MESSAGES_PACED_MODEL,
+)
 
 CLIENT_HEAD = (
     "host: 127.0.0.1",
@@ -50,9 +71,10 @@ CLIENT_HEAD = (
 QUESTION = "Summarise the change below in one sentence and name the riskiest line. "
 
 
-def http_request(body: bytes) -> bytes:
+def http_request(body: bytes, path: str = PATH) -> bytes:
     """A client's POST with *body*."""
-    head = "\r\n".join((f"POST {PATH} HTTP/1.1", *CLIENT_HEAD, f"content-length: {len(body)}", "", ""))
+    version = ("anthropic-version: 2023-06-01",) if path == CLAUDE_PATH else ()
+    head = "\r\n".join((f"POST {path} HTTP/1.1", *CLIENT_HEAD, *version, f"content-length: {len(body)}", "", ""))
     return head.encode() + body
 
 
@@ -100,8 +122,25 @@ def agent_body(model: str, size_bytes: int = AGENT_BODY_BYTES, *, stream: bool =
     return msgspec.json.encode({"model": model, "messages": messages, "tools": tools, "stream": stream})
 
 
+def claude_body(model: str, *, stream: bool) -> bytes:
+    """What `chat_body` says, in the words of Messages."""
+    return msgspec.json.encode(
+        {
+            "model": model,
+            "max_tokens": 4096,
+            "system": "You are a terse reviewer of code changes.",
+            "messages": [{"role": "user", "content": QUESTION * 4}],
+            "temperature": 0.2,
+            "stream": stream,
+        }
+    )
+
+
 def config_text(provider_port: int, auth_dir: str, plugins: str = "") -> str:
-    """CPA's configuration: client keys, one provider, everything else as shipped; *plugins* is that section's text."""
+    """CPA's configuration: client keys, a provider of each protocol, everything else as shipped.
+
+    *plugins* is more of its text, usually the section of that name.
+    """
     models = "".join(f"      - {{name: {model}}}\n" for model in MODELS)
     return (
         f"host: 127.0.0.1\nport: 0\nauth-dir: {auth_dir}\nproxy-url: direct\n"
@@ -110,5 +149,10 @@ def config_text(provider_port: int, auth_dir: str, plugins: str = "") -> str:
         "  - name: mock\n"
         f"    base-url: http://127.0.0.1:{provider_port}/v1\n"
         f"    api-key-entries: [{{api-key: {PROVIDER_KEY}}}]\n"
-        f"    models:\n{models}{plugins}"
+        f"    models:\n{models}"
+        f"claude-api-key:\n  - {{api-key: {PROVIDER_KEY}, base-url: 'http://127.0.0.1:{provider_port}', "
+        f"models: [{{name: {CLAUDE_MODEL}, alias: {CLAUDE_MODEL}}}]}}\n"
+        f"gemini-api-key:\n  - {{api-key: {PROVIDER_KEY}, base-url: 'http://127.0.0.1:{provider_port}', "
+        f"models: [{{name: {GEMINI_MODEL}, alias: {GEMINI_MODEL}}}]}}\n"
+        f"{plugins}"
     )

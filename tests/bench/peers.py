@@ -2,16 +2,14 @@
 
 LiteLLM runs from a virtual environment of its own as its documents say, with telemetry off. All are measured in turn by
 the jobs of scenarios.py. What a peer delivers is compared with the direct call, more loosely than elsewhere: it may
-write a stream's first and last events in its own way.
+write a stream's first and last events in its own way. What it fails at is told and left out.
 """
 
 import argparse
-import os
-import select
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,54 +18,78 @@ from time import monotonic
 import attrs
 import msgspec
 
-from tests.bench import figures, machine, payloads, processes
-from tests.bench.__main__ import warm_up
+from tests.bench import figures, machine, payloads, processes, results, targets
+from tests.bench.client import LoadError
 from tests.bench.figures import Layout
-from tests.bench.load import Job, LoadError, Outcome
+from tests.bench.forwarding import Contest, added_memory, warm_up
 from tests.bench.machine import Cores
-from tests.bench.processes import ROOT, Child, Generator, StartError
+from tests.bench.processes import ROOT, Child, StartError, has_uvicorn
 from tests.bench.record import Record
-from tests.bench.scenarios import FULL, PACED, QUICK, Figure, Scale, Scenario, agent, small
+from tests.bench.scenarios import (
+    AGENT_DIRECTIONS,
+    FULL,
+    IDLE,
+    PACED,
+    QUICK,
+    TRANSLATED,
+    Figure,
+    Scale,
+    agent,
+    idle_job,
+    small,
+    steady,
+)
 
-SYSTEMS = ("direct", "floor", "cpa", "litellm")
-EVENT_TOLERANCE = 0.05
+SYSTEMS = ("direct", "floor", "uvicorn", "cpa", "litellm")
 START_S = 120.0
 """LiteLLM imports for half a minute on a busy machine."""
 STEP_S = 0.02
-TRIES = 3
 PEERS = Layout(
     name="Peers",
     systems=SYSTEMS,
     base="direct",
-    spreads=(("litellm", "cpa"), ("cpa", "floor")),
+    spreads=(("litellm", "cpa"), ("cpa", "floor"), ("cpa", "uvicorn")),
     absolute=("cpa", "litellm"),
     judged="cpa",
 )
 START = Figure(key="start.cpu", title="CPU time from the start to the first answer", unit="s")
 MEMORY = Figure(key="start.kb", title="memory after the first requests", unit="KB")
-SCENARIOS = (small(32), PACED, agent())
-FIGURES = (*(figure for scenario in SCENARIOS for figure in scenario.figures), START, MEMORY)
-MODELS = (payloads.SMALL_MODEL, payloads.PACED_MODEL)
+SCENARIOS = (
+    small(1),
+    small(32),
+    small(128),
+    steady(),
+    PACED,
+    TRANSLATED,
+    agent(),
+    agent("agent.1024", 1 << 20),
+    *AGENT_DIRECTIONS,
+)
+FIGURES = (*(figure for scenario in SCENARIOS for figure in scenario.figures), IDLE, START, MEMORY)
+MODELS = (payloads.SMALL_MODEL, payloads.PACED_MODEL, payloads.BURST_MODEL, payloads.IDLE_MODEL)
 
 
 def litellm_config(provider_port: int) -> str:
-    """The same models, client key and provider as CPA has; JSON is YAML."""
+    """The same models, client key and providers as CPA has; JSON is YAML."""
+    host = f"http://127.0.0.1:{provider_port}"
+    bases = {f"openai/{model}": f"{host}/v1" for model in MODELS}
+    # Its documents: Messages for a model of `openai/` become Responses, for one of any other kind Chat Completions.
+    others = (payloads.MESSAGES_MODEL, payloads.MESSAGES_PACED_MODEL)
+    bases |= {f"hosted_vllm/{model}": f"{host}/v1" for model in others}
+    bases |= {f"anthropic/{payloads.CLAUDE_MODEL}": host, f"gemini/{payloads.GEMINI_MODEL}": f"{host}/v1beta"}
     models = [
         {
-            "model_name": model,
-            "litellm_params": {
-                "model": f"openai/{model}",
-                "api_base": f"http://127.0.0.1:{provider_port}/v1",
-                "api_key": payloads.PROVIDER_KEY,
-            },
+            "model_name": name.partition("/")[2],
+            "litellm_params": {"model": name, "api_base": base, "api_key": payloads.PROVIDER_KEY},
         }
-        for model in MODELS
+        for name, base in bases.items()
     ]
     return msgspec.json.encode(
         {
             "model_list": models,
             "general_settings": {"master_key": payloads.CLIENT_KEY},
             "litellm_settings": {"telemetry": False, "num_retries": 0},
+            "router_settings": {"disable_cooldowns": True},
         }
     ).decode()
 
@@ -104,15 +126,7 @@ def wait_open(child: Child) -> None:
                 return
         if child.process.poll() is not None or monotonic() > deadline:
             raise StartError(f"{child.name} does not listen: {child.complaints()}")
-        drain(child, wait_s=STEP_S)
-
-
-def drain(child: Child, wait_s: float = 0.0) -> None:
-    """Drop what it prints, so that it never waits for a reader; what comes within *wait_s* too."""
-    assert child.process.stdout is not None
-    stream = child.process.stdout.fileno()
-    while select.select([stream], [], [], wait_s)[0] and os.read(stream, 1 << 16):
-        pass
+        child.drain(wait_s=STEP_S)
 
 
 @contextmanager
@@ -124,63 +138,40 @@ def system(name: str, environment: Path, cores: Cores, provider: Child) -> Itera
         with litellm(environment, cores, provider.port) as child:
             yield child
     else:
-        with processes.system(name, cores, provider.port) as child:
+        with processes.system(name, cores, provider.port, environment) as child:
             yield child
 
 
-def measure(scale: Scale, environment: Path) -> Record:
+def measure(scale: Scale, environment: Path, only: str = "") -> Record:
     """A whole run: all systems live through it, and take turns. Raises: LoadError, StartError."""
     cores, record = machine.pick_cores(), Record(scale.rounds)
+    names = [name for name in SYSTEMS if name != "uvicorn" or has_uvicorn(environment)]
     with ExitStack() as stack:
         provider = stack.enter_context(processes.provider(cores))
         generator = stack.enter_context(processes.generator(cores))
         children: dict[str, Child] = {}
-        for name in SYSTEMS:
+        for name in names:
             record.say(f"starting {name}")
             child = children[name] = stack.enter_context(system(name, environment, cores, provider))
             warm = warm_up(child.port, payloads.SMALL_MODEL, stream=False)
             generator.run(attrs.evolve(warm, requests=1, connections=1))
             if name != "direct":
                 record.keep(START.key, name, machine.cpu_seconds(child.pid))
-            generator.run(warm)
-            generator.run(warm_up(child.port, payloads.PACED_MODEL, stream=True))
-            if name != "direct":
-                record.keep(MEMORY.key, name, machine.memory_kb(child.pid))
+        contest = Contest(
+            scale=scale, generator=generator, record=record, children=children, peers=frozenset({"litellm"})
+        )
+        contest.warm_up()
+        for name in names[1:]:
+            record.keep(MEMORY.key, name, machine.memory_kb(children[name].pid))
         for number in range(scale.rounds):
-            for scenario in SCENARIOS:
-                record.say(scenario.name, number)
-                take_turns(scenario, scale, children, generator, record)
+            contest.round(number, [scenario for scenario in SCENARIOS if only in scenario.name])
+        if only in IDLE.title:
+            # Last, because it leaves memory behind; and the ones that have served, because LiteLLM starts for a minute.
+            record.say(IDLE.title)
+            for name in names[1:]:
+                held = idle_job(children[name].port, scale.idle_streams)
+                record.keep(IDLE.key, name, added_memory(children[name], generator, held))
     return record
-
-
-def take_turns(
-    scenario: Scenario, scale: Scale, children: Mapping[str, Child], generator: Generator, record: Record
-) -> None:
-    """One scenario for each system. Raises: LoadError, StartError."""
-    expected = 0.0
-    for name, child in children.items():
-        job = scenario.job(scale, child.port, child.pid if name != "direct" else 0)
-        outcome = insist(child, job, generator, record) if name == "litellm" else generator.run(job)
-        if outcome is None:
-            continue
-        found = outcome.events / outcome.requests
-        expected = expected or found
-        if abs(found - expected) > expected * EVENT_TOLERANCE:
-            raise LoadError(f"{scenario.name}: {name} gave {found:g} events per answer, direct {expected:g}")
-        for key, value in scenario.values(outcome).items():
-            if outcome.cpu_s or ".cpu" not in key:
-                record.keep(key, name, value)
-
-
-def insist(child: Child, job: Job, generator: Generator, record: Record) -> Outcome | None:
-    """A peer that breaks an answer off gets some more chances, and each failure is told. Raises: StartError."""
-    for _ in range(TRIES):
-        drain(child)
-        try:
-            return generator.run(job)
-        except LoadError as exc:
-            record.say(f"{child.name} failed: {exc}")
-    return None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -188,7 +179,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.peers", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one short round: a smoke test, not a result")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds instead of the usual number")
+    parser.add_argument("--only", default="", metavar="TEXT", help="scenarios whose names contain TEXT")
     parser.add_argument("--environment", type=Path, default=ROOT / ".peers", help="virtual environment with LiteLLM")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="result file (default: bench/results.json for whole runs)"
+    )
     options = parser.parse_args(argv)
     scale = QUICK if options.quick else FULL
     if options.rounds:
@@ -197,11 +192,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     before = machine.describe()
     say(f"{before['cpu']}, {before['cores']} cores, Python {before['python']}, load average {before['load_average']}")
     try:
-        record = measure(scale, options.environment)
+        record = measure(scale, options.environment, options.only)
     except (LoadError, StartError) as exc:
         print(f"bench: {exc}", file=sys.stderr)
         return 2
-    say(figures.table(FIGURES, record.samples, PEERS))
+    measured = figures.Section(layout=PEERS, figures=FIGURES).measured(record.samples)
+    say(f"### {PEERS.name}")
+    say(figures.table(measured.figures, record.samples, PEERS))
+    say()
+    found = targets.judge(record.samples, PEERS, FIGURES)
+    for verdict in found:
+        say(f"    {verdict}")
+    output = options.output or (None if options.quick or options.only else results.PATH)
+    if output is not None:
+        results.write_peers(output, scale, record.samples, before, [measured], found)
+        say(f"written: {output}")
     return 0
 
 

@@ -4,6 +4,7 @@ Each part opens what it needs, then measures all that it compares once per round
 one after the other: what idles during a measurement is only what it is compared with.
 """
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -18,9 +19,10 @@ import psutil
 
 from cpa.config.schema import Isolation
 from tests.bench import libraries, machine, payloads, processes, scenarios, workers
+from tests.bench.client import LoadError
 from tests.bench.figures import Layout, Section
 from tests.bench.libraries import Language
-from tests.bench.load import Job, LoadError, Outcome
+from tests.bench.load import Job, Outcome
 from tests.bench.machine import Cores, cpu_seconds
 from tests.bench.plugin_calls import CallJob, CallOutcome, Level
 from tests.bench.processes import START_S, Child, Generator
@@ -78,17 +80,25 @@ class Environment:
     provider_port: int
     record: Record
     folder: Path
+    provider_pid: int = 0
     variants: Sequence[Variant] = VARIANTS
     languages: Sequence[Language] = tuple(Language)
 
 
 @attrs.frozen(kw_only=True)
 class Part:
-    """One table and where its values come from."""
+    """One table and where its values come from.
+
+    Attributes:
+      rounds: no more than so many.
+      needs: a program without which it is left out.
+    """
 
     name: str
     section: Section
     open: Callable[[Environment], AbstractContextManager[Round]]
+    rounds: int = 1000
+    needs: str = ""
 
 
 def rotated(names: Sequence[str], number: int) -> list[str]:
@@ -502,11 +512,11 @@ def open_start(env: Environment) -> Iterator[Round]:
 # --- all -------------------------------------------------------------------------------------------------------------
 
 PARTS = (
-    Part(name="plugins: calls", section=CALL_SECTION, open=open_calls),
-    Part(name="plugins: stream interceptors", section=CHUNK_SECTION, open=open_chunks),
+    Part(name="plugins: calls", section=CALL_SECTION, open=open_calls, needs="gcc"),
+    Part(name="plugins: stream interceptors", section=CHUNK_SECTION, open=open_chunks, needs="gcc"),
     Part(name="plugins: none", section=UNPLUGGED_SECTION, open=open_unplugged),
-    Part(name="plugins: memory of workers", section=WORKER_SECTION, open=open_memory),
-    Part(name="plugins: start of workers", section=START_SECTION, open=open_start),
+    Part(name="plugins: memory of workers", section=WORKER_SECTION, open=open_memory, needs="gcc"),
+    Part(name="plugins: start of workers", section=START_SECTION, open=open_start, needs="gcc"),
 )
 SECTIONS = tuple(part.section for part in PARTS)
 
@@ -531,8 +541,11 @@ def measure(
 
 def run_part(env: Environment, part: Part) -> None:
     """All rounds of *part*."""
+    if part.needs and not shutil.which(part.needs):
+        env.record.say(f"{part.name}: no {part.needs} here, left out")
+        return
     env.record.say(f"{part.name}: starting")
     with part.open(env) as measure_round:
-        for number in range(env.scale.rounds):
+        for number in range(min(env.scale.rounds, part.rounds)):
             env.record.say(part.name, number)
             measure_round(number)

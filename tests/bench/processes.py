@@ -5,7 +5,7 @@ import select
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
@@ -15,7 +15,8 @@ import attrs
 import msgspec
 
 from tests.bench import payloads
-from tests.bench.load import Job, LoadError, Outcome
+from tests.bench.client import LoadError
+from tests.bench.load import Job, Outcome
 from tests.bench.machine import Cores
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,6 +24,7 @@ START_S = 30.0
 END_S = 3.0
 """Time to end on SIGTERM before SIGKILL."""
 JOB_S = 120.0
+NOTHING: Mapping[str, str] = {}
 
 
 class StartError(Exception):
@@ -73,6 +75,13 @@ class Child:
         self.errors.seek(0)
         return self.errors.read()[-2000:].decode("utf-8", "replace").strip() or "no message"
 
+    def drain(self, wait_s: float = 0.0) -> None:
+        """Drop what it prints, so that it never waits for a reader; what comes within *wait_s* too."""
+        assert self.process.stdout is not None
+        stream = self.process.stdout.fileno()
+        while select.select([stream], [], [], wait_s)[0] and os.read(stream, 1 << 16):
+            pass
+
     def stop(self) -> None:
         """End it, gently first."""
         self.process.terminate()
@@ -84,8 +93,13 @@ class Child:
 
 
 @contextmanager
-def running(name: str, argv: Sequence[str], *, core: int | None) -> Iterator[Child]:
-    """Run *argv* while the block runs. Its own session: a Ctrl-C is the harness's business, which then ends it."""
+def running(
+    name: str, argv: Sequence[str], *, core: int | None, environment: Mapping[str, str] = NOTHING
+) -> Iterator[Child]:
+    """Run *argv* while the block runs, with *environment* beside the harness's.
+
+    Its own session: a Ctrl-C is the harness's business, which then ends it.
+    """
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             argv,
@@ -94,7 +108,7 @@ def running(name: str, argv: Sequence[str], *, core: int | None) -> Iterator[Chi
             stderr=errors,
             cwd=ROOT,
             start_new_session=True,
-            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **environment},
         )
         child = Child(name, process, errors)
         try:
@@ -109,9 +123,11 @@ def running(name: str, argv: Sequence[str], *, core: int | None) -> Iterator[Chi
 
 
 @contextmanager
-def server(name: str, argv: Sequence[str], *, core: int | None) -> Iterator[Child]:
+def server(
+    name: str, argv: Sequence[str], *, core: int | None, environment: Mapping[str, str] = NOTHING
+) -> Iterator[Child]:
     """Run a server and wait until it says where it listens. Raises: StartError."""
-    with running(name, argv, core=core) as child:
+    with running(name, argv, core=core, environment=environment) as child:
         line = child.line(START_S)
         child.port = int(line.strip().rpartition(b":")[2])
         yield child
@@ -119,36 +135,57 @@ def server(name: str, argv: Sequence[str], *, core: int | None) -> Iterator[Chil
 
 @contextmanager
 def provider(cores: Cores) -> Iterator[Child]:
-    """The mock provider, on the load generator's core."""
-    argv = (sys.executable, "-m", "cpa", "mock-provider", "--port", "0")
+    """The provider, on the load generator's core."""
+    argv = (sys.executable, "-m", "tests.bench.provider")
     with server("provider", argv, core=cores.others) as child:
         yield child
 
 
-SYSTEMS = ("direct", "floor", "baseline", "cpa")
+SYSTEMS = ("direct", "floor", "uvicorn", "baseline", "cpa")
 FORWARDERS = SYSTEMS[1:]
 
 
 @contextmanager
-def system(name: str, cores: Cores, provider_port: int) -> Iterator[Child]:
-    """One of `FORWARDERS` in front of the provider."""
+def system(name: str, cores: Cores, provider_port: int, environment: Path | None = None) -> Iterator[Child]:
+    """One of `FORWARDERS` in front of the provider; *environment* is where the packages of peers are."""
     if name == "cpa":
         with proxy(cores, provider_port) as child:
             yield child
     else:
-        argv = (sys.executable, "-m", f"tests.bench.{name}", "--provider-port", str(provider_port))
+        module = "uvicorn_forwarder" if name == "uvicorn" else name
+        python = str(environment / "bin" / "python") if name == "uvicorn" and environment else sys.executable
+        argv = (python, "-m", f"tests.bench.{module}", "--provider-port", str(provider_port))
         with server(name, argv, core=cores.subject) as child:
             yield child
 
 
+def has_uvicorn(environment: Path | None) -> bool:
+    """The forwarder of asyncio's fast parts can run."""
+    if environment is None or not (environment / "bin" / "python").exists():
+        return False
+    packages = ("uvicorn", "uvloop", "httptools", "aiohttp")
+    found = {path.name for path in environment.glob("lib/python3*/site-packages/*")}
+    return found.issuperset(packages)
+
+
 @contextmanager
-def proxy(cores: Cores, provider_port: int, plugins: str = "", name: str = "cpa") -> Iterator[Child]:
-    """CPA in front of the provider; *plugins* is the text of its configuration's section. Workers share its core."""
+def proxy(
+    cores: Cores,
+    provider_port: int,
+    plugins: str = "",
+    name: str = "cpa",
+    environment: Mapping[str, str] = NOTHING,
+    options: Sequence[str] = (),
+) -> Iterator[Child]:
+    """CPA in front of the provider; *plugins* is the text of its configuration's section. Workers share its core.
+
+    *options* are those of serve_cpa.py.
+    """
     with tempfile.TemporaryDirectory(prefix="cpa-bench-") as directory:
         config = Path(directory) / "config.yaml"
         config.write_text(payloads.config_text(provider_port, directory, plugins))
-        argv = (sys.executable, "-m", "tests.bench.serve_cpa", str(config))
-        with server(name, argv, core=cores.subject) as child:
+        argv = (sys.executable, "-m", "tests.bench.serve_cpa", str(config), *options)
+        with server(name, argv, core=cores.subject, environment=environment) as child:
             yield child
 
 

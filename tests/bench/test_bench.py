@@ -13,9 +13,10 @@ import pytest
 
 from cpa.config.schema import Isolation
 from tests.bench import __main__ as bench
-from tests.bench import figures, libraries, machine, panel, payloads, plugins, processes, scenarios, workers
+from tests.bench import figures, forwarding, libraries, machine, panel, payloads, plugins, processes, scenarios, workers
+from tests.bench.client import Client, LoadError
 from tests.bench.libraries import Language
-from tests.bench.load import Client, Job, LoadError, Outcome
+from tests.bench.load import Job, Outcome
 from tests.bench.machine import Cores
 from tests.bench.processes import FORWARDERS, SYSTEMS, Child, Generator
 from tests.bench.record import Record, Samples
@@ -231,9 +232,9 @@ def test_systems_that_deliver_less_fail_the_run() -> None:
     """A lost event is a bug, not a saving."""
     outcomes = {name: Outcome(requests=2, events=400) for name in SYSTEMS}
 
-    bench.check(scenarios.SCENARIOS[3], outcomes)
+    forwarding.check(scenarios.BURST, outcomes)
     with pytest.raises(LoadError, match="cpa gave 190 events per answer, direct 200"):
-        bench.check(scenarios.SCENARIOS[3], {**outcomes, "cpa": Outcome(requests=2, events=380)})
+        forwarding.check(scenarios.BURST, {**outcomes, "cpa": Outcome(requests=2, events=380)})
 
 
 @pytest.mark.parametrize(("options", "cpa", "code"), [([], 99.0, 0), (["--check"], 99.0, 1), (["--check"], 9.0, 0)])

@@ -13,10 +13,11 @@ import pytest
 import trio
 
 import cpa
-from cpa.app import Options, open_app
+from cpa.app import open_app
 from cpa.config.load import parse_config
 from cpa.errors import ConfigError
 from cpa.pipeline.steps.values import StepContext
+from cpa.starting import Options
 from cpa.testing.mock import open_mock
 from tests.e2e.sdk import TIMEOUT_S
 from tests.e2e.wire import CLAUDE, GEMINI

@@ -12,9 +12,10 @@ import attrs
 import httpx
 import trio
 
-from cpa.app import App, Options, open_app
+from cpa.app import App, open_app
 from cpa.config.schema import Config
 from cpa.demo import load_demo, with_demo_provider
+from cpa.starting import Options
 from tests.examples.building import Example, Library, all_examples
 from tests.examples.hosting import CHAT, FAIL_S
 

@@ -10,6 +10,8 @@ import msgspec
 import pytest
 import structlog
 import trio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from cpa.observability.log import DEBUG, INFO, LogFormat, configure_logging, get_logger, log_access, request_id
 from cpa.observability.redact import KnownSecrets
@@ -217,6 +219,49 @@ def test_access_lines(memory: Memory, status: int, level: str) -> None:
         r'path="/v1/x\?key=abcd\.\.\.ijkl&a=1"' + "\n",
         memory.take(),
     )
+
+
+HOSTILE_TEXTS = st.one_of(
+    st.sampled_from(
+        [
+            *("", "/v1/chat/completions", "127.0.0.1", "::1", "a b", '"quoted"', "back\\slash", "a=b", "[x]", "/a\nb"),
+            *("\x1b[31m", "\u2028", "\u202e/x", "\ud800", "schlüssel", "a" * 600, "/" + "x" * 9000, "key=abcdefghijkl"),
+            *(f"/{secret}" for secret in CANARIES.values()),
+            *("Bearer abcdefghijklmnop", "http://user:pass-word@host/", "authorization: abcdefghijkl"),
+        ]
+    ),
+    st.text(st.characters(codec=None), max_size=40),
+)
+
+
+@given(
+    status=st.integers(100, 599),
+    duration_s=st.floats(0, 1e7),
+    texts=st.tuples(HOSTILE_TEXTS, HOSTILE_TEXTS, HOSTILE_TEXTS),
+    format=st.sampled_from(["console", "json"]),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)
+def test_access_lines_are_like_any_other(
+    memory: Memory, status: int, duration_s: float, texts: tuple[str, str, str], format: LogFormat
+) -> None:
+    """They are put together in one go; what strangers wrote is escaped and hidden as everywhere."""
+    set_up(memory, format, secrets=tuple(CANARIES.values()))
+    client, method, path = texts
+    token = request_id.set("0123abcd")
+    try:
+        log_access(status=status, duration_s=duration_s, client=client, method=method, path=path)
+        found = memory.take()
+        log = get_logger()
+        write = log.info if status < 400 else log.warning if status < 500 else log.error
+        latency_ms = round(duration_s * 1000, 3)
+        write("request", status=status, latency_ms=latency_ms, client=client, method=method, path=path)
+        expected = memory.take()
+    finally:
+        request_id.reset(token)
+    moment, place = r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d{3}Z)?", r"test_log\.py:\d+"
+    for varies in (moment, place):
+        found, expected = (re.sub(varies, "…", text, count=1) for text in (found, expected))
+    assert found == expected
 
 
 def test_the_same_handlers_stay_for_others(memory: Memory) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import attrs
 import httpx
 
-from cpa.app import App, Options, open_app
+from cpa.app import App, open_app
 from cpa.config.load import load_config
+from cpa.starting import Options
 
 KEY = "management-key-of-the-tests"
 KEY_HASH = "$2b$04$qToPLNtayeQZEZdbl3vN0.LDkZpbjJWSaTPNdfvivdsyt5ZUms8e2"

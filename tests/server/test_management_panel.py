@@ -13,7 +13,8 @@ import structlog
 import trio
 
 from cpa.server.management.panel import POLICY, is_panel
-from cpa.server.management.panel_files import PAGE, TYPES, PanelFiles
+from cpa.server.management.panel_files import TYPES, PanelFiles
+from cpa.server.management.paths import PANEL_PAGE
 from cpa.server.routes import ClientHead
 from tests.proxy import RunningProxy, running_proxy
 
@@ -54,11 +55,11 @@ def move(built: Path, to: Path) -> None:
 async def test_page_and_files(built: Path) -> None:
     """Types, caching and protection; nothing else of the folder or beyond it."""
     async with served(built) as (_, client):
-        page = await client.get(PAGE)
+        page = await client.get(PANEL_PAGE)
         assert (page.status_code, page.text) == (200, "<!doctype html><title>panel</title>")
         assert page.headers["content-type"] == "text/html; charset=utf-8"
         assert page.headers["cache-control"] == "no-cache"
-        bare = await client.head(PAGE)
+        bare = await client.head(PANEL_PAGE)
         assert (bare.headers["content-length"], bare.content) == (page.headers["content-length"], b"")
         script = await client.get(SCRIPT)
         assert (script.status_code, script.content) == (200, TEXT)
@@ -79,7 +80,7 @@ async def test_page_and_files(built: Path) -> None:
             *("/management/../state.py", "/management/%2e%2e/state.py", "/management/assets/..%2f..%2fstate.py"),
         ):
             assert (await client.get(path)).status_code == 404, path
-        refused = await client.post(PAGE, content=b"x")
+        refused = await client.post(PANEL_PAGE, content=b"x")
         assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
 
 
@@ -102,18 +103,18 @@ async def test_not_built_then_built_then_built_anew(built: Path, tmp_path_factor
     """The page says how; a proxy that runs takes up what is built."""
     folder = tmp_path_factory.mktemp("panel") / "out"
     async with served(folder) as (_, client):
-        page = await client.get(PAGE)
+        page = await client.get(PANEL_PAGE)
         assert page.status_code == 200
         assert "make panel" in page.text
         assert page.headers["content-security-policy"] == POLICY.decode()
         assert (await client.get(SCRIPT)).status_code == 404
         move(built, folder)
-        assert "panel</title>" in (await client.get(PAGE)).text
+        assert "panel</title>" in (await client.get(PANEL_PAGE)).text
         assert (await client.get(SCRIPT)).content == TEXT
         (folder / "assets" / "panel-Ab12.js").rename(folder / "assets" / "panel-Cd34.js")
         (folder / "management.html").unlink()
         (folder / "management.html").write_bytes(b"<title>newer</title>")
-        assert (await client.get(PAGE)).text == "<title>newer</title>"
+        assert (await client.get(PANEL_PAGE)).text == "<title>newer</title>"
         assert (await client.get(SCRIPT)).status_code == 404
         assert (await client.get("/management/assets/panel-Cd34.js")).content == TEXT
 
@@ -122,9 +123,9 @@ async def test_only_where_there_is_management(built: Path) -> None:
     """Without a key there is no panel; foreign names are refused as those of the API."""
     for without in ("", SECRET.replace("{", "{disable-control-panel: true, ")):
         async with served(built, extra=without) as (_, client):
-            assert [(await client.get(path)).status_code for path in (PAGE, SCRIPT)] == [404, 404]
+            assert [(await client.get(path)).status_code for path in (PANEL_PAGE, SCRIPT)] == [404, 404]
     async with served(built) as (_, client):
-        for path in (PAGE, SCRIPT):
+        for path in (PANEL_PAGE, SCRIPT):
             refused = await client.get(path, headers={"host": "rebound.example"})
             assert (refused.status_code, refused.headers["content-type"]) == (403, "text/plain; charset=utf-8")
             # A link on another site may lead here, but no page may show it.
@@ -139,7 +140,7 @@ async def test_remote_clients(built: Path) -> None:
             *(("127.0.0.1", False, True), ("::1", False, True)),
             *(("192.0.2.7", False, False), ("192.0.2.7", True, True)),
         ):
-            head = ClientHead(method="GET", path=PAGE, query=b"", headers=[], peer=peer)
+            head = ClientHead(method="GET", path=PANEL_PAGE, query=b"", headers=[], peer=peer)
             assert keys.reachable(attrs.evolve(config, allow_remote=allowed), head) is welcome
 
 
@@ -170,7 +171,7 @@ def paths(lines: Iterable[Mapping[str, object]]) -> list[object]:
 
 def test_paths() -> None:
     """Asked for each request: the page, and what is below its folder."""
-    assert [is_panel(path) for path in (PAGE, SCRIPT)] == [True, True]
+    assert [is_panel(path) for path in (PANEL_PAGE, SCRIPT)] == [True, True]
     assert not any(is_panel(path) for path in ("/", "/management", "/management.htm", "/v0/management/x"))
 
 

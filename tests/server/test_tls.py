@@ -10,10 +10,11 @@ import pytest
 import trio
 import trustme
 
-from cpa.app import Options, open_app
+from cpa.app import open_app
 from cpa.config.load import parse_config
 from cpa.errors import StartError
 from cpa.server import listener
+from cpa.starting import Options
 from tests.server.h2_client import h2_client
 from tests.server.wire import CHAT, CHAT_STREAM, FAIL_S, Serving, Wire, connect, head, post, serving
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from cpa.errors import RequestError
 from cpa.formats.estimate import estimate_text
 from cpa.formats.names import Format
+from cpa.formats.scan import is_utf8
 from cpa.translation.ir import Text
-from cpa.translation.literals import LONG_BYTES, first_of, is_blank, is_utf8, read_text, sound
+from cpa.translation.literals import LONG_BYTES, first_of, is_blank, read_text, sound
 from cpa.translation.registry import translate_request
 from tests.translation.support import make_context
 

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cpa.upstream.http1 import (
-    MAX_HEAD_BYTES,
-    MAX_IDLE_FRAMING_BYTES,
+    MAX_IDLE_BYTES,
     BufferStream,
     ResponseReader,
     add_framing,
@@ -238,14 +237,14 @@ def test_malformed_responses(data: bytes) -> None:
 
 def test_head_limit_counts_all_heads_but_not_the_body() -> None:
     line = b"X: " + b"y" * 1000 + b"\r\n"
-    many = MAX_HEAD_BYTES // len(line)
-    body = b"z" * (2 * MAX_HEAD_BYTES)
+    many = MAX_IDLE_BYTES // len(line)
+    body = b"z" * (2 * MAX_IDLE_BYTES)
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n" % len(body) + line * (many - 1) + b"\r\n"
     assert read(head + body)[1] == body
     assert read(head[:50_000], head[50_000:] + body)[1] == body
     for data in (
         b"HTTP/1.1 200 OK\r\n" + line * (many + 1) + b"\r\n",
-        b"HTTP/1.1 200 OK\r\nX: " + b"y" * MAX_HEAD_BYTES,
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * MAX_IDLE_BYTES,
         b"HTTP/1.1 100 Continue\r\nX: y\r\n\r\n" * 6000,
         (b"HTTP/1.1 100 Continue\r\n" + line * (many // 2) + b"\r\n") * 3 + b"HTTP/1.1 200 OK\r\n\r\n",
     ):
@@ -256,7 +255,7 @@ def test_head_limit_counts_all_heads_but_not_the_body() -> None:
 
 def test_endless_framing_is_an_error() -> None:
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-    many = MAX_IDLE_FRAMING_BYTES // 1000 + 2
+    many = MAX_IDLE_BYTES // 1000 + 2
     with pytest.raises(httpx.RemoteProtocolError):
         read(head, b"1;", *[b"x" * 1000] * many)
     with pytest.raises(httpx.RemoteProtocolError):

@@ -5,13 +5,10 @@ from typing import Final
 from cpa.config.editing import ConfigTree
 from cpa.config.tree import text_of
 from cpa.errors import EditError
-from cpa.host.management import MANAGEMENT
 from cpa.server.management.calls import Answer, ManagementCall, json_answer
 from cpa.server.management.saving import body_of, object_of, save
 from cpa.types import JsonValue
 
-PATH: Final = f"{MANAGEMENT}/api-keys"
-"""Queries of which name keys in clear."""
 _NAME: Final = "api-keys"
 
 

@@ -6,12 +6,12 @@ from urllib.parse import parse_qs
 
 from cpa.formats.json import decode
 from cpa.host.logins import LoginError, LoginStatus, is_state
-from cpa.host.management import MANAGEMENT
+from cpa.host.paths import MANAGEMENT
 from cpa.server.management.calls import Answer, ManagementCall, error_answer, json_answer
+from cpa.server.management.paths import CALLBACK
 from cpa.server.management.plugin_list import NO_HOST
 from cpa.types import JsonValue
 
-CALLBACK: Final = f"{MANAGEMENT}/oauth-callback"
 MAX_FORM_FIELDS: Final = 32
 _AUTH_URL = re.compile(re.escape(MANAGEMENT) + r"/(?P<provider>[a-z0-9-]+)-auth-url")
 _PAGE_HEADERS: Final = (

@@ -9,7 +9,7 @@ import attrs
 from cpa.config.editing import ConfigTree
 from cpa.config.encoding import value_json
 from cpa.errors import EditError
-from cpa.host.management import MANAGEMENT
+from cpa.host.paths import MANAGEMENT
 from cpa.server.management.calls import Answer, ManagementCall, json_answer
 from cpa.server.management.provider_lists import pruned
 from cpa.server.management.saving import object_of, save

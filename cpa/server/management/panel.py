@@ -12,7 +12,8 @@ import attrs
 
 from cpa.errors import RawHeaders
 from cpa.server.management.calls import Answer, text_answer
-from cpa.server.management.panel_files import BELOW, PAGE, TYPES, PanelFile, PanelFiles
+from cpa.server.management.panel_files import TYPES, PanelFile, PanelFiles
+from cpa.server.management.paths import PANEL_BELOW, PANEL_PAGE
 from cpa.server.routes import ClientHead
 
 POLICY: Final = (
@@ -53,7 +54,7 @@ REMOTE_REFUSED: Final = text_answer(
 
 def is_panel(path: str) -> bool:
     """Whether *path* is the page's or one of its files'."""
-    return path == PAGE or path.startswith(BELOW)
+    return path == PANEL_PAGE or path.startswith(PANEL_BELOW)
 
 
 async def serve_panel(panel: PanelFiles, head: ClientHead) -> Answer:
@@ -63,7 +64,7 @@ async def serve_panel(panel: PanelFiles, head: ClientHead) -> Answer:
     found = await panel.get(head.path)
     if found is not None:
         return _answer(found, head)
-    if head.path == PAGE:
+    if head.path == PANEL_PAGE:
         return Answer(headers=((b"content-type", TYPES[".html"]), ASKED_AGAIN, *PROTECTION), body=UNBUILT)
     return Answer(status=404)
 
@@ -73,7 +74,7 @@ def _answer(found: PanelFile, head: ClientHead) -> Answer:
     headers: RawHeaders = (
         (b"content-type", found.kind),
         (b"vary", b"accept-encoding"),
-        ASKED_AGAIN if head.path == PAGE else FOR_EVER,
+        ASKED_AGAIN if head.path == PANEL_PAGE else FOR_EVER,
         *PROTECTION,
     )
     if packed:

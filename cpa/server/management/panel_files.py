@@ -9,12 +9,10 @@ import attrs
 import trio
 
 from cpa.observability.log import get_logger
+from cpa.server.management.paths import PANEL_BELOW, PANEL_PAGE
 
 log = get_logger()
 
-PAGE: Final = "/management.html"
-BELOW: Final = "/management/"
-"""Where the page's files are."""
 TYPES: Final = {
     ".html": b"text/html; charset=utf-8",
     ".js": b"text/javascript; charset=utf-8",
@@ -48,7 +46,7 @@ class PanelFiles:
 
     async def get(self, path: str) -> PanelFile | None:
         """The file that is served at *path*. One checkpoint or more."""
-        page = trio.Path(self.folder) / PAGE.lstrip("/")
+        page = trio.Path(self.folder) / PANEL_PAGE.lstrip("/")
         try:
             built_ns = (await page.stat()).st_mtime_ns
             if built_ns != self._built_ns:
@@ -71,7 +69,7 @@ def read_files(folder: Path) -> Mapping[str, PanelFile]:
             continue
         packed = path.with_name(path.name + PACKED)
         name = path.relative_to(folder).as_posix()
-        found[PAGE if f"/{name}" == PAGE else BELOW + name] = PanelFile(
+        found[PANEL_PAGE if f"/{name}" == PANEL_PAGE else PANEL_BELOW + name] = PanelFile(
             kind=kind, plain=path.read_bytes(), packed=packed.read_bytes() if packed.is_file() else b""
         )
     return found

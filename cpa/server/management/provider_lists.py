@@ -16,7 +16,7 @@ from cpa.config.schema import Config
 from cpa.config.tree import text_of
 from cpa.credentials.from_config import ConfigPlace, placed_credentials
 from cpa.errors import EditError
-from cpa.host.management import MANAGEMENT
+from cpa.host.paths import MANAGEMENT
 from cpa.pipeline.rules import query_map
 from cpa.server.management.calls import Answer, ManagementCall, json_answer
 from cpa.server.management.client_keys import items_of

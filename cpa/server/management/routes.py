@@ -5,7 +5,7 @@ from typing import Final
 
 import attrs
 
-from cpa.host.management import MANAGEMENT
+from cpa.host.paths import MANAGEMENT
 from cpa.server.management import (
     api_call,
     auth_file_edits,

@@ -10,7 +10,7 @@ from cpa.config.editing import ConfigTree
 from cpa.config.schema import Config
 from cpa.config.sections import STRATEGIES
 from cpa.errors import EditError
-from cpa.host.management import MANAGEMENT
+from cpa.host.paths import MANAGEMENT
 from cpa.server.management.calls import Answer, ManagementCall, json_answer
 from cpa.server.management.saving import object_of, save
 from cpa.types import JsonValue

@@ -13,13 +13,14 @@ import trio
 from cpa.config.editing import Author
 from cpa.config.schema import Config
 from cpa.errors import CpaError, RawHeaders
-from cpa.host.management import MANAGEMENT, RESOURCES, Endpoint
+from cpa.host.management import Endpoint
 from cpa.observability.log import get_logger
 from cpa.server.body import ClientGone, Receive, declared_length, linger, read_body
-from cpa.server.management import logins, panel, panel_files
+from cpa.server.management import logins, panel
 from cpa.server.management.calls import Answer, Feed, ManagementCall, coded_error, error_answer, text_answer
 from cpa.server.management.guard import foreign_host, foreign_site
 from cpa.server.management.pages import serve_resource
+from cpa.server.management.paths import is_management
 from cpa.server.management.plugin_routes import serve_route
 from cpa.server.management.routes import SMALL_BODY_BYTES, NativeRoute, find_native
 from cpa.server.responder import Responder
@@ -48,21 +49,6 @@ WITHOUT_LENGTH: Final = frozenset({204, 304})
 FOREIGN_HOST: Final = text_answer(
     "this name is not one of this machine: use localhost, 127.0.0.1 or the configured host\n", status=403
 )
-
-
-_BELOW: Final = f"{MANAGEMENT}/"
-_SERVED: Final = (_BELOW, f"{RESOURCES}/", panel_files.BELOW)
-_SERVED_EXACTLY: Final = frozenset({MANAGEMENT, panel_files.PAGE})
-
-
-def is_management(path: str) -> bool:
-    """Whether *path* is the management API's."""
-    return path.startswith(_BELOW) or path == MANAGEMENT
-
-
-def is_served(path: str) -> bool:
-    """Whether `ManagementSite` serves *path*, which then is closed to pages of other sites. Asked for every request."""
-    return path.startswith(_SERVED) or path in _SERVED_EXACTLY
 
 
 @attrs.define(kw_only=True, eq=False)

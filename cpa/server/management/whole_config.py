@@ -10,9 +10,9 @@ from cpa.config.document import MAX_DOCUMENT_BYTES
 from cpa.config.encoding import config_json
 from cpa.config.load import digest_of, parse_config, syntax_problems
 from cpa.errors import ConfigError, ConfigProblem, EditError
-from cpa.server.listener import tls_context
 from cpa.server.management.calls import Answer, ManagementCall, coded_error, json_answer
 from cpa.server.management.saving import listed, spoken
+from cpa.server.sockets import tls_context
 
 BODY_BYTES: Final = MAX_DOCUMENT_BYTES + 1
 """One more than a file may have: the answer then says so, as that of a file would."""

@@ -37,10 +37,18 @@ from cpa.translation.ir import (
 from cpa.translation.loss import Untranslatable
 from cpa.translation.media import document_text, foreign_items_text, placeholder
 from cpa.translation.signatures import for_family
-from cpa.translation.tools import args_string, error_text, media_intro, split_result_media
+from cpa.translation.tools import (
+    args_string,
+    error_text,
+    media_intro,
+    split_result_media,
+    without_reasoning,
+    written_string,
+)
 from cpa.translation.undecoded import UNREAD
 
 SHOWN: Final = "[shown earlier by the assistant]"
+_UNSENT: Final = "reasoning is not sent to this provider"
 _BREAK: Final = Text(text="\n\n")
 _USER, _ASSISTANT, _ = Role  # looking into an enumeration takes long
 _JSON, _TEXT = Shape
@@ -65,7 +73,7 @@ class CalledFunction(msgspec.Struct, gc=False):
     """``function`` of a call."""
 
     name: str
-    arguments: str
+    arguments: Written
 
 
 class FunctionCall(msgspec.Struct, gc=False):
@@ -176,6 +184,8 @@ class _Writer:
         if turn.role is _ASSISTANT:
             if self._pending:
                 self.flush()
+            if turn.thinks and not self._ctx.profile.echo_reasoning:
+                self._think(turn)
             if not self._plain_assistant(turn):
                 self._assistant(turn)
         elif turn.role is _USER:
@@ -291,6 +301,13 @@ class _Writer:
 
     # --- assistant ---
 
+    def _think(self, turn: Turn) -> None:
+        """Take reasoning that is not sent out of *turn*, unless it parts two texts."""
+        if sum(type(part) is Text for part in turn.parts) > 1:
+            return
+        if any(part.redacted or part.sigs or any(part.texts) for _, part in without_reasoning(turn)):
+            self._ctx.lose(self._path, _UNSENT, dropped=True)
+
     def _plain_assistant(self, turn: Turn) -> bool:
         """Write a turn of one text at most, and calls after it; False for any other."""
         text: Written = None
@@ -353,7 +370,7 @@ class _Writer:
         if reasoning and echoes:
             message["reasoning_content"] = reasoning
         if said.opaque or (reasoning and not echoes):
-            self._ctx.lose(self._path, "reasoning is not sent to this provider", dropped=True)
+            self._ctx.lose(self._path, _UNSENT, dropped=True)
         if said.refusals:
             message["refusal"] = _BREAK.text.join(said.refusals)
         if said.audio:
@@ -373,10 +390,8 @@ class _Writer:
 
     def _call(self, call: Call) -> WrittenCall:
         name = call.name if self._names.unchanged else self._names.to_wire(call.name, call.namespace)
-        written = call.written
-        if written and call.shape is _JSON and not call.cache and not call.sigs:  # as nearly all are
-            text = written if type(written) is str else str(written, "utf-8")
-            return FunctionCall(call.call_id, "function", CalledFunction(name, text))
+        if call.written and call.shape is _JSON and not call.cache and not call.sigs:  # as nearly all are
+            return FunctionCall(call.call_id, "function", CalledFunction(name, written_string(call)))
         if call.cache:
             self._ctx.lose(f"{self._path}.cache_control", dropped=True)
         out: JsonObject

@@ -7,6 +7,7 @@ import msgspec
 from cpa.errors import MalformedRequest
 from cpa.formats.json import JsonError, decode_members, repair
 from cpa.formats.names import Format
+from cpa.formats.scan import is_utf8
 from cpa.translation.chat import wire
 from cpa.translation.chat.messages import MessageReader
 from cpa.translation.chat.parts import ORIGIN
@@ -15,7 +16,6 @@ from cpa.translation.chat.tool_defs import read_choice, read_tools
 from cpa.translation.chat.wire import Body, given, number_of, raw_of, text_of
 from cpa.translation.context import Context
 from cpa.translation.ir import Identity, IRRequest, OutputKind, OutputSpec, Sampling, StateSpec
-from cpa.translation.literals import is_utf8
 from cpa.translation.tool_cache import read_once
 
 TIERS: Final = {

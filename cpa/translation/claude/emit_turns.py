@@ -44,10 +44,12 @@ from cpa.translation.media import (
     sniff_mime,
 )
 from cpa.translation.signatures import for_family
-from cpa.translation.tools import written_object
+from cpa.translation.tools import without_reasoning, written_object
 
 IMAGES: Final = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 SUMMARY_INTRO: Final = "Summary of earlier conversation: "
+_FOREIGN_REASONING: Final = "reasoning without a signature of Claude's"
+_CLAUDE: Final = Provenance.CLAUDE
 _ASSISTANT: Final = Role.ASSISTANT  # looking into an enumeration takes long
 Members = dict[str, Any]
 
@@ -61,6 +63,12 @@ def adapt(request: IRRequest, ctx: Context) -> None:
     for number, turn in enumerate(request.turns):
         if turn.plain:  # as nearly all are
             continue
+        if turn.thinks and not ctx.settings.foreign_reasoning_as_text:
+            thoughts = without_reasoning(turn, _is_signed)
+            for place, _ in thoughts:
+                ctx.lose(f"messages[{number}].content[{place}]", _FOREIGN_REASONING, dropped=True)
+            if thoughts:
+                continue
         if turn is last_user:
             _refuse_unreadable(turn, number)
         loose = turn.role is Role.ASSISTANT and not turn.ordered
@@ -85,6 +93,11 @@ def adapt(request: IRRequest, ctx: Context) -> None:
             ]
         turn.parts = parts
     request.turns = [turn for turn in request.turns if turn.parts]
+
+
+def _is_signed(part: Reasoning) -> bool:
+    """Claude takes it back."""
+    return bool(part.sigs and for_family(part.sigs, _CLAUDE))
 
 
 def _fits(part: Part) -> bool:
@@ -219,7 +232,7 @@ def _reasoning(part: Reasoning, role: Role, path: str, ctx: Context) -> list[Par
     if ctx.settings.foreign_reasoning_as_text and text.strip():
         ctx.lose(path, "foreign reasoning became text")
         return [Text(text=f"<previous_reasoning>\n{text}\n</previous_reasoning>")]
-    ctx.lose(path, "reasoning without a signature of Claude's", dropped=True)
+    ctx.lose(path, _FOREIGN_REASONING, dropped=True)
     return []
 
 

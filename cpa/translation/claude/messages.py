@@ -50,6 +50,8 @@ PLAIN: Final = "text/plain"
 
 _ROLES: Final = {"user": Role.USER, "assistant": Role.ASSISTANT, "system": Role.SYSTEM, "developer": Role.SYSTEM}
 _ASSISTANT: Final = Role.ASSISTANT  # a look-up in an enumeration takes longer than to make a part
+_CLAUDE: Final = Provenance.CLAUDE
+_THINKING, _REDACTED, _, _PART = SigKind
 
 
 def read_system(raw: msgspec.Raw) -> list[SysBlock]:
@@ -85,7 +87,7 @@ def read_messages(raw: msgspec.Raw) -> list[Message]:
 
 def read_turns(messages: list[Message], body: bytes, ctx: Context) -> list[Turn]:
     """The turns of *messages* of *body*, which is sound UTF-8. Raises: MalformedRequest."""
-    reader = _Reader(body, ctx)
+    read = _Reader(body, ctx).read
     turns = []
     for number, message in enumerate(messages):
         word, content = message.role, message.content
@@ -93,12 +95,10 @@ def read_turns(messages: list[Message], body: bytes, ctx: Context) -> list[Turn]
         if role is None:
             param = f"messages[{number}].role"
             raise MalformedRequest(f"{param}: expected user, assistant or system", param=param)
-        parts: list[Part]
         if isinstance(content, str):
-            parts = [Text(text=content, written=content)]
+            turn = Turn(role, [Text(text=content, written=content)])
         else:
-            parts = reader.read(number, role, content or [])
-        turn = Turn(role=role, parts=parts)
+            turn = Turn(role, read(number, role, content or []))
         if word == "developer":  # no vendor's word, but nobody's authority is lowered (2.2)
             turn.authority = Authority.DEVELOPER
         turns.append(turn)
@@ -180,7 +180,7 @@ class _Reader:
                 if text is None:
                     self._result(block, place)
                 else:
-                    result = Result(block.tool_use_id or "", parts=[text])
+                    result = Result(block.tool_use_id or "", "", [text])
                     if block.is_error:
                         result.is_error = True
                     parts.append(result)
@@ -191,6 +191,8 @@ class _Reader:
                 if text is None:
                     raise _no_string(f"{self._path(place)}.text")
                 parts.append(text)
+            elif kind == "thinking":
+                self._thinking(block, kind, place)
             else:
                 self._read(block, place)
         if self._waiting:
@@ -236,25 +238,23 @@ class _Reader:
         self._parts.append(part)
 
     def _thinking(self, block: InputBlock, kind: str, place: int) -> None:
-        if self._role is not Role.ASSISTANT:
+        if self._role is not _ASSISTANT:
             self._ctx.lose(self._path(place), "thinking outside of the assistant's turns", dropped=True)
             return
         redacted = kind == "redacted_thinking"
         sig = unwrap(
             (block.data if redacted else block.signature) or "",
-            bare=Provenance.CLAUDE,
-            kind=SigKind.REDACTED if redacted else SigKind.THINKING,
+            bare=_CLAUDE,
+            kind=_REDACTED if redacted else _THINKING,
         )
-        if sig is not None and sig.kind is SigKind.PART and not block.thinking:
+        text = block.thinking
+        if sig is None:
+            self._parts.append(Reasoning(texts=[text] if text else [], redacted=redacted))
+        elif sig.kind is _PART and not text:
             self._carried(sig)
-            return
-        self._parts.append(
-            Reasoning(
-                texts=[block.thinking] if block.thinking else [],
-                sigs=[sig] if sig is not None else [],
-                redacted=redacted or (sig is not None and sig.kind is SigKind.REDACTED),
-            )
-        )
+        else:
+            redacted = redacted or sig.kind is _REDACTED
+            self._parts.append(Reasoning(texts=[text] if text else [], sigs=[sig], redacted=redacted))
 
     def _carried(self, sig: Sig) -> None:
         if not sig.preceding:

@@ -11,6 +11,7 @@ import msgspec
 
 from cpa.errors import MalformedRequest
 from cpa.formats.json import JsonError, decode_members
+from cpa.formats.scan import is_utf8
 from cpa.translation.claude import wire
 from cpa.translation.claude.messages import ORIGIN, read_messages, read_system, read_turns
 from cpa.translation.claude.server_kinds import server_kind
@@ -29,7 +30,7 @@ from cpa.translation.ir import (
     ToolChoice,
     ToolKind,
 )
-from cpa.translation.literals import is_utf8, sound
+from cpa.translation.literals import sound
 from cpa.translation.reasoning import intent_from_budget, intent_from_effort
 from cpa.translation.tool_cache import Toolset, read_once
 

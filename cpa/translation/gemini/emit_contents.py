@@ -35,9 +35,11 @@ from cpa.translation.literals import is_blank
 from cpa.translation.loss import Untranslatable
 from cpa.translation.media import document_text, foreign_items_text
 from cpa.translation.signatures import GEMINI_BYPASS, for_family
-from cpa.translation.tools import args_object, media_intro, split_result_media, written_object
+from cpa.translation.tools import args_object, media_intro, split_result_media, without_reasoning, written_object
 
 SUMMARY_INTRO: Final = "Summary of earlier conversation: "
+_FOREIGN_REASONING: Final = "reasoning without a signature of this provider"
+_GEMINI: Final = Provenance.GEMINI
 _USER, _ASSISTANT, _SYSTEM = Role  # looking into an enumeration takes long
 
 
@@ -50,6 +52,12 @@ def adapt(request: IRRequest, ctx: Context) -> None:
     for number, turn in enumerate(request.turns):
         if turn.plain:  # as nearly all are
             continue
+        if turn.thinks:
+            thoughts = without_reasoning(turn, lambda part: bool(_own(part.sigs)))
+            for place, _ in thoughts:
+                ctx.lose(f"messages[{number}].content[{place}]", _FOREIGN_REASONING, dropped=True)
+            if thoughts:
+                continue
         if turn is last_user:
             _refuse_unreadable(turn, number)
         kept: list[Part] = []
@@ -117,7 +125,7 @@ def _adapted(part: Part, role: Role, path: str, ctx: Context) -> list[Part]:
 def _reasoning(part: Reasoning, role: Role, path: str, ctx: Context) -> list[Part]:
     if role is _ASSISTANT and _own(part.sigs):
         return [part]
-    ctx.lose(path, "reasoning without a signature of this provider", dropped=True)
+    ctx.lose(path, _FOREIGN_REASONING, dropped=True)
     return []
 
 
@@ -150,7 +158,7 @@ def _provider_step(part: ServerCall | ServerResult | Native, path: str, ctx: Con
 
 def _own(sigs: Sequence[Sig]) -> str:
     """The signature among *sigs* that Gemini takes back; empty = none."""
-    found = for_family(sigs, Provenance.GEMINI) if sigs else []
+    found = for_family(sigs, _GEMINI) if sigs else []
     return found[-1].data if found else ""
 
 

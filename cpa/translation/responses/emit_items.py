@@ -25,6 +25,7 @@ from cpa.translation.ir import (
     ServerCall,
     ServerResult,
     Shape,
+    Sig,
     SigKind,
     Text,
     Turn,
@@ -34,9 +35,11 @@ from cpa.translation.loss import Untranslatable
 from cpa.translation.media import data_url, document_text, foreign_items_text, placeholder
 from cpa.translation.responses.tool_defs import FAMILY
 from cpa.translation.signatures import for_family
-from cpa.translation.tools import args_string, error_text
+from cpa.translation.tools import error_text, without_reasoning, written_string
 
 MAX_ITEM_ID: Final = 64
+_FOREIGN_REASONING: Final = "reasoning of another provider"
+_OPENAI_MADE: Final = Provenance.OPENAI
 _USER, _TEXT = Role.USER, Shape.TEXT  # looking into an enumeration takes long
 _OPENAI: Final = frozenset({Format.OPENAI_RESPONSE.value, Format.CODEX.value, Format.OPENAI.value})
 
@@ -62,7 +65,7 @@ class FunctionCall(msgspec.Struct, gc=False):
     type: str
     call_id: str
     name: str
-    arguments: str
+    arguments: Written
 
 
 class Output(msgspec.Struct, gc=False):
@@ -103,6 +106,13 @@ class _Writer:
             self._plain(turn)
             return
         self._path = f"messages[{place}]"
+        if turn.thinks and not self._own:
+            thoughts = without_reasoning(turn, lambda part: bool(_sealed(part)))
+            for _ in thoughts:
+                self._ctx.lose(self._path, _FOREIGN_REASONING, dropped=True)
+            if thoughts:
+                self._plain(turn)
+                return
         if turn.role is Role.ASSISTANT:
             self._assistant(turn)
         else:
@@ -129,7 +139,7 @@ class _Writer:
                     self._call(part)
                 else:
                     name = part.name if self._names.unchanged else self._names.to_wire(part.name)
-                    items.append(FunctionCall("function_call", part.call_id, name, args_string(part)))
+                    items.append(FunctionCall("function_call", part.call_id, name, written_string(part)))
             else:
                 assert type(part) is Result
                 if part.is_error or part.shape is _TEXT:
@@ -280,7 +290,7 @@ class _Writer:
         }
         if call.namespace:
             item["namespace"] = call.namespace
-        item["input" if custom else "arguments"] = args_string(call)
+        item["input" if custom else "arguments"] = written_string(call)
         prefix = "ctc_" if custom else "fc_"
         if self._own and call.item_id.startswith(prefix) and len(call.item_id) <= MAX_ITEM_ID:
             item["id"] = call.item_id
@@ -326,10 +336,10 @@ class _Writer:
 
     def _reasoning(self, part: Reasoning) -> None:
         """Only with what the vendor made itself; the text of others would be taken for a claim (2.10)."""
-        own = [sig for sig in for_family(part.sigs, Provenance.OPENAI) if sig.kind is SigKind.ENCRYPTED]
+        own = _sealed(part)
         known = self._own and part.item_id.startswith("rs_") and len(part.item_id) <= MAX_ITEM_ID
         if not own and not (self._stored and known):
-            self._ctx.lose(self._path, "reasoning of another provider", dropped=True)
+            self._ctx.lose(self._path, _FOREIGN_REASONING, dropped=True)
             return
         item: JsonObject = {"type": "reasoning"}
         if known:
@@ -402,6 +412,11 @@ class _Writer:
             raise Untranslatable(self._path, f"this model cannot take {what[:64]}")
         self._ctx.lose(self._path, f"{what[:64]} not available to this model")
         return {"type": "input_text", "text": placeholder(what).text}
+
+
+def _sealed(part: Reasoning) -> list[Sig]:
+    """What the vendor takes back of *part*."""
+    return [sig for sig in for_family(part.sigs, _OPENAI_MADE) if sig.kind is SigKind.ENCRYPTED]
 
 
 def _file_name(mime: str) -> str:

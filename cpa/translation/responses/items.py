@@ -37,7 +37,7 @@ from cpa.translation.ir import (
     Text,
     Turn,
 )
-from cpa.translation.literals import first_of, read_text, sound, system_block
+from cpa.translation.literals import first_of, read_arguments, read_text, sound, system_block
 from cpa.translation.loss import Untranslatable
 from cpa.translation.media import file_mime, mime_of_name, parse_data_url
 from cpa.translation.responses import wire
@@ -55,6 +55,10 @@ Spans = Callable[[], list[msgspec.Raw]]
 
 _USER, _ASSISTANT, _SYSTEM = Role  # looking into an enumeration takes long
 _TEXT: Final = Shape.TEXT
+_OPENAI: Final = Provenance.OPENAI
+_SUMMARY, _RAW = Channel
+_, _REDACTED, _ENCRYPTED, _PART = SigKind
+_ABSENT: Final = wire.ABSENT
 _RETURNED: Final = (Result, ServerResult)
 _TEXTS: Final = frozenset({"input_text", "output_text", "text"})
 _SERVER_KINDS: Final = {
@@ -99,6 +103,7 @@ class ItemReader:
         self._ctx = ctx
         self._native = native
         self._turns: list[Turn] = []
+        self._said: list[Part] | None = None  # parts of the last turn, if it is the model's
         self._leading = True
         self._sigs: list[Sig] = []  # for the part that follows
         self._references = 0
@@ -128,13 +133,17 @@ class ItemReader:
     def _feed(self, item: InputItem, place: int, spans: Spans) -> None:
         kind = item.type or ("message" if item.role else "item_reference" if item.id else "")
         if kind == "function_call" or kind == "custom_tool_call":
-            self._assistant(self._call(item, kind, place))
+            call = self._call(item, kind, place)
+            if self._said is not None and not self._sigs:
+                self._said.append(call)
+            else:
+                self._assistant(call)
         elif kind == "function_call_output" or kind == "custom_tool_call_output":
             text = read_text(item.output)
-            if text is None or item.name or item.namespace or item.status or item.cache_control is not wire.ABSENT:
+            if text is None or item.name or item.namespace or item.status or item.cache_control is not _ABSENT:
                 self._result(item, kind, place, spans)
             else:  # as nearly always
-                result = Result(item.call_id or "", parts=[text])
+                result = Result(item.call_id or "", "", [text])
                 if item.id:
                     result.item_id = item.id
                 if kind == "custom_tool_call_output":
@@ -142,13 +151,13 @@ class ItemReader:
                 self._user(result)
         elif kind == "message":
             self._message(item, place, spans)
+        elif kind == "reasoning":
+            self._reasoning(item)
         else:
             self._rare(item, kind, place, spans)
 
     def _rare(self, item: InputItem, kind: str, place: int, spans: Spans) -> None:
         match kind:
-            case "reasoning":
-                self._reasoning(item)
             case "additional_tools":
                 self.more_tools.append(item.tools)
             case "item_reference":
@@ -184,6 +193,7 @@ class ItemReader:
 
     def _add_turn(self, turn: Turn) -> None:
         self._leading = self._leading and turn.role is _SYSTEM
+        self._said = turn.parts if turn.role is _ASSISTANT else None
         self._turns.append(turn)
 
     def _assistant(self, part: Part) -> None:
@@ -191,8 +201,8 @@ class ItemReader:
         if self._sigs and isinstance(part, Text | Call):
             part.sigs = [sig for sig in self._sigs if isinstance(part, Call) or not sig.of_call]
             self._sigs = [sig for sig in self._sigs if isinstance(part, Text) and sig.of_call]
-        if self._turns and self._turns[-1].role is _ASSISTANT:
-            self._turns[-1].parts.append(part)
+        if self._said is not None:
+            self._said.append(part)
         else:
             self._add_turn(Turn(_ASSISTANT, [part]))
 
@@ -208,7 +218,7 @@ class ItemReader:
 
     def _message(self, item: InputItem, place: int, spans: Spans) -> None:
         parts = self._parts(item, place, spans)
-        cache = b"" if item.cache_control is wire.ABSENT else raw_of(item.cache_control)
+        cache = b"" if item.cache_control is _ABSENT else raw_of(item.cache_control)
         if cache and parts:
             last = parts[-1]
             if isinstance(last, Text | Media) and not last.cache:
@@ -216,15 +226,15 @@ class ItemReader:
         match item.role:
             case "assistant":
                 for part in parts:
-                    if isinstance(part, Text):
-                        part.phase = item.phase or ""
+                    if item.phase and type(part) is Text:
+                        part.phase = item.phase
                     self._assistant(part)
                 if item.phase and self._turns and not self._turns[-1].phase:
                     self._turns[-1].phase = item.phase
             case "system" | "developer":
                 self._system(parts, Authority(item.role))
             case _:
-                self._add_turn(Turn(role=Role.USER, parts=parts))
+                self._add_turn(Turn(_USER, parts))
 
     def _system(self, parts: list[Part], authority: Authority) -> None:
         """Leading text is the request's system text; what is no text cannot be there and becomes a turn (2.2)."""
@@ -242,7 +252,7 @@ class ItemReader:
             return [Text(text=content, written=content)]
         parts: list[Part] = []
         for number, part in enumerate(content):
-            if part.type in _TEXTS and part.prompt_cache_breakpoint is wire.ABSENT:  # nearly all
+            if part.type in _TEXTS and part.prompt_cache_breakpoint is _ABSENT:  # nearly all
                 parts.append(_read_text(part))
                 continue
             path = f"input[{place}].content[{number}]"
@@ -271,7 +281,7 @@ class ItemReader:
         if not item.name:
             raise MalformedRequest("a call needs a name", param=f"input[{place}].name")
         custom = kind == "custom_tool_call"
-        args = (item.input if custom else item.arguments) or ""
+        args = item.input or "" if custom else read_arguments(item.arguments)
         call = Call(item.call_id or "", item.name, UNREAD, True, written=args)
         if custom:
             call.shape = _TEXT
@@ -339,23 +349,23 @@ class ItemReader:
         hidden = [text for part in item.content if (text := _plain(part))] if isinstance(item.content, list) else []
         sig = None
         if item.encrypted_content:
-            sig = unwrap(item.encrypted_content, bare=Provenance.OPENAI, kind=SigKind.ENCRYPTED)
-        if sig is not None and sig.kind is SigKind.PART and not summary and not hidden:
+            sig = unwrap(item.encrypted_content, bare=_OPENAI, kind=_ENCRYPTED)
+        if sig is not None and sig.kind is _PART and not summary and not hidden:
             # A carrier of ours: the signature belongs to a neighbour (2.10).
             if not sig.preceding:
                 self._sigs.append(sig)
                 return
-            last = self._turns[-1].parts[-1] if self._turns and self._turns[-1].role is Role.ASSISTANT else None
+            last = self._said[-1] if self._said else None
             if isinstance(last, Text | Call):
                 last.sigs = [*last.sigs, sig]
             return
         self._assistant(
             Reasoning(
                 texts=summary or hidden,
-                channel=Channel.SUMMARY if summary or not hidden else Channel.RAW,
+                channel=_SUMMARY if summary or not hidden else _RAW,
                 sigs=[sig] if sig is not None else [],
                 item_id=item.id or "",
-                redacted=sig is not None and sig.kind is SigKind.REDACTED,
+                redacted=sig is not None and sig.kind is _REDACTED,
                 hidden=hidden if summary else [],
             )
         )
@@ -403,11 +413,13 @@ def _plain(part: wire.InputPart) -> str:
 
 
 def _read_text(part: wire.InputPart) -> Text:
-    text = read_text(part.text) or Text(text=_plain(part))
+    text = read_text(part.text)
+    if text is None:
+        text = Text(text=_plain(part))
     if part.annotations:
         found = (from_openai(bytes(raw), origin=ORIGIN) for raw in part.annotations)
         text.annotations = [annotation for annotation in found if annotation is not None]
-    if part.cache_control is not wire.ABSENT:
+    if part.cache_control is not _ABSENT:
         text.cache = raw_of(part.cache_control)
     return text
 

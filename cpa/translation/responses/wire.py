@@ -85,6 +85,7 @@ class InputItem(Item):
     """An item of a request."""
 
     content: str | list[InputPart] | None = None  # type: ignore[assignment] # never used as the other
+    arguments: msgspec.Raw = ABSENT  # type: ignore[assignment] # not decoded, see `literals`
 
 
 class Body(Wire):

@@ -1,11 +1,13 @@
 /*
  * The least that a plugin can do: it gives every body back as it came, in base64 and all. What a call of it costs is
  * what the host costs. -DSCHEMA=1..3 is what it registers with, -DMARK="1" the end of the header that its stream
- * interceptor sets, so that the harness sees that it takes part.
+ * interceptor sets, so that the harness sees that it takes part. -DRECORD="file" appends the sizes of each body's call
+ * and reply to a file.
  */
 #define CPA_PLUGIN_IMPLEMENTATION
 #include "cpa_plugin.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -60,6 +62,13 @@ static int echo(const uint8_t *req, size_t len, const char *without, cliproxy_bu
     at = mempcpy(at, START, sizeof START - 1);
     at = mempcpy(at, body, size);
     memcpy(at, END, sizeof END - 1);
+#ifdef RECORD
+    FILE *record = fopen(RECORD, "a");
+    if (record != NULL) {
+        fprintf(record, "%zu %zu\n", len, out->len);
+        fclose(record);
+    }
+#endif
     return 0;
 }
 

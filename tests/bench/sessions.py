@@ -1,0 +1,18 @@
+"""A coding agent's session as a request's body; apart from payloads.py because forwarders do not need it."""
+
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from cpa.formats.names import Format
+from tests.bench.translation_bodies import make_session, write_body
+
+TOOLS = 24
+
+
+@cache
+def session_body(client: Format, model: str, size_bytes: int) -> bytes:
+    """A request as clients of *client* write it: the session of the translation's benchmark, without streaming."""
+    body: dict[str, Any] = msgspec.json.decode(write_body(make_session(size_bytes, TOOLS), client))
+    return msgspec.json.encode({**body, "model": model, "stream": False})

@@ -1,0 +1,113 @@
+"""Scans in C and in Python say what `bytes.decode` says, wherever the bytes are cut."""
+
+import os
+from collections.abc import Callable
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from cpa.formats import scan
+
+try:
+    from cpa.formats import _scan
+except ImportError:  # nobody has compiled it; continuous integration has
+    if os.environ.get("CI") == "true":
+        raise
+    IS_UTF8: list[Callable[[bytes], bool]] = [scan.is_utf8_in_python]
+    COUNT_CHARS: list[Callable[[bytes], tuple[int, int]]] = [scan.count_chars_in_python]
+else:
+    IS_UTF8 = [scan.is_utf8_in_python, _scan.is_utf8]
+    COUNT_CHARS = [scan.count_chars_in_python, _scan.count_chars]
+
+FORMS = {
+    "every length": "aé€😀".encode(),
+    "the first and the last of each length": "\x00\x7f\x80\u07ff\u0800\uffff\U00010000\U0010ffff".encode(),
+    "next to the surrogates": "\ud7ff\ue000".encode(),
+    "a continuation alone": b"\x80",
+    "overlong of two": b"\xc1\xbf",
+    "overlong of three": b"\xe0\x9f\xbf",
+    "overlong of four": b"\xf0\x8f\xbf\xbf",
+    "a high surrogate": b"\xed\xa0\x80",
+    "a low surrogate": b"\xed\xbf\xbf",
+    "above the last": b"\xf4\x90\x80\x80",
+    "a lead that is none": b"\xf5\x80\x80\x80",
+    "a lead of older times": b"\xf8\x88\x80\x80\x80",
+    "a wrong second": b"\xe2\x28\xa1",
+    "a wrong third": b"\xe2\x82\x28",
+    "a wrong fourth": b"\xf0\x9f\x98\x28",
+    "a lead before a lead": b"\xc3\xc3\xa9",
+    "never a byte": b"\xfe\xff",
+}
+
+
+def decodes(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_each_form_is_judged_right_at_each_place_and_cut_anywhere(name: str) -> None:
+    """Words of eight bytes, blocks of thirty-two, and the end of the data: each may lie inside a character."""
+    form = FORMS[name]
+    for before in range(42):
+        for size in range(len(form) + 1):
+            for after in (b"", b"a", b"b" * 40, "ü".encode()):
+                data = b"a" * before + form[:size] + after
+                expected = decodes(data)
+                assert [judge(data) for judge in IS_UTF8] == [expected] * len(IS_UTF8), (before, size, after)
+
+
+pieces = st.one_of(st.text(max_size=9).map(str.encode), st.binary(max_size=9), st.sampled_from([*FORMS.values()]))
+
+
+@given(st.lists(pieces, max_size=12), st.integers(0, 40), st.binary(max_size=3))
+@example([b"\xe2\x82", b"\xac"], 16383, b"")
+@settings(max_examples=400, deadline=None)
+def test_anything_is_judged_as_python_does(found: list[bytes], before: int, end: bytes) -> None:
+    """Strangers write bodies."""
+    data = b"a" * before + b"".join(found) + end
+
+    assert [judge(data) for judge in IS_UTF8] == [decodes(data)] * len(IS_UTF8)
+    assert scan.is_utf8(data) is decodes(data)
+
+
+@given(st.binary(max_size=400) | st.text(max_size=300).map(str.encode))
+@settings(max_examples=300, deadline=None)
+def test_characters_are_counted_alike(data: bytes) -> None:
+    """An estimate must not depend on whether there was a compiler."""
+    expected = sum(byte < 0x80 for byte in data), sum(byte >= 0xC0 for byte in data)
+
+    assert [count(data) for count in COUNT_CHARS] == [expected] * len(COUNT_CHARS)
+    assert scan.count_chars(data) == expected
+
+
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 129, 4096, 100_001])
+def test_blocks_are_counted_whole(size: int) -> None:
+    """Sums of a block stay in one byte, so that they must not grow beyond it."""
+    for data in (b"a" * size, b"\xc3" * size, "ä€a".encode() * size):
+        expected = len(data.decode(errors="ignore").encode("ascii", "ignore")), sum(byte >= 0xC0 for byte in data)
+        assert [count(data) for count in COUNT_CHARS] == [expected] * len(COUNT_CHARS)
+
+
+def test_long_bodies_have_no_seams() -> None:
+    """The check in Python takes pieces of 16 KB."""
+    body = ("a" * 16_382 + "€" + "ü" * 40_000).encode()
+
+    assert all(judge(body) for judge in IS_UTF8)
+    assert not any(judge(body[:-1]) for judge in IS_UTF8)
+    assert not any(judge(body + b"\xff") for judge in IS_UTF8)
+
+
+@pytest.mark.parametrize("wrong", ["text", None, 7, [b"a"]])
+def test_only_bytes_can_be_scanned(wrong: object) -> None:
+    """The compiled part sees what Python gives it."""
+    for judge in IS_UTF8[1:]:
+        with pytest.raises(TypeError):
+            judge(wrong)  # type: ignore[arg-type]
+    for count in COUNT_CHARS[1:]:
+        with pytest.raises(TypeError):
+            count(wrong)  # type: ignore[arg-type]
