@@ -10,7 +10,7 @@ PANEL  := cpa/server/panel
 # takes twice as long. Says nothing and takes a tenth of a second when there is nothing to do.
 COMPILE = -@$(BIN)/python -m compileall -q cpa
 
-.PHONY: help run examples plugins panel panel-if-possible test test-agents bench bench-peers lint format lock clean
+.PHONY: help run examples plugins panel panel-if-possible test test-agents bench bench-peers bench-report lint format lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,10 +41,13 @@ test-agents: $(AGENTS)/.installed $(VENV)/.dev ## install published coding agent
 
 bench: $(VENV)/.dev ## ratios against baselines of the same run, into bench/results.json
 	$(COMPILE)
-	$(BIN)/python -m tests.bench $(ARGS)
+	$(BIN)/python -m tests.bench --environment $(PEERS) $(ARGS)
 
 bench-peers: $(PEERS)/.installed $(VENV)/.dev ## the same beside LiteLLM's proxy, which is installed in an environment of its own
 	$(BIN)/python -m tests.bench.peers --environment $(PEERS) $(ARGS)
+
+bench-report: $(VENV)/.dev ## tables and charts of bench/results.json into docs/performance.md
+	$(BIN)/python -m tests.bench.report $(ARGS)
 
 lint: $(VENV)/.dev ## ruff and mypy, as continuous integration runs them
 	$(BIN)/ruff check .

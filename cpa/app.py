@@ -184,7 +184,9 @@ async def open_app(
         request_logs: RequestLogs = await stack.enter_async_context(
             open_request_logs(request_log_settings(config), secrets=secrets.known)
         )
-        clients = await stack.enter_async_context(open_clients(connect_seconds=config.limits.connect_seconds))
+        clients = await stack.enter_async_context(
+            open_clients(connect_seconds=config.limits.connect_seconds, tls_at_once=wants_tls(config))
+        )
         keys = ManagementKeys("".join(environment_secrets()))
         usage = await stack.enter_async_context(open_usage(config, managed=keys.enabled(config.remote_management)))
 
@@ -405,6 +407,11 @@ def make_metrics(config: Config, clients: UpstreamClients, sink: LogSink | None,
     metrics.watch_connections(lambda: clients.stats().open_connections, lambda: clients.stats().idle_connections)
     metrics.watch_dropped(lambda: 0 if sink is None else sink.dropped, lambda: request_logs.dropped)
     return metrics
+
+
+def wants_tls(config: Config) -> bool:
+    """Whether a configured provider is reached by ``https``."""
+    return any(not found.base_url.lower().startswith("http://") for found in credentials_from_config(config))
 
 
 def proxy_settings(config: Config, from_files: Iterable[Credential] = ()) -> Iterator[tuple[str, str]]:

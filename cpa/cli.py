@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
+from cpa.cli_arguments import config_named_in, split_arguments
 from cpa.errors import ConfigError, StartError
 from cpa.formats.names import Format
 from cpa.version import VERSION
@@ -49,10 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = arguments[0] if arguments else ""
     serving = chosen == "serve"
     try:
-        if serving or chosen in ("-h", "--help"):
-            from cpa import cli_flags  # plugins may have flags
-        if serving and cli_flags.split_arguments(arguments[1:]).foreign and not asks_for_help(arguments):
-            return cli_flags.run_plugin_flags(
+        if serving and split_arguments(arguments[1:]).foreign and not asks_for_help(arguments):
+            from cpa.cli_flags import run_plugin_flags  # perhaps plugins know them
+
+            return run_plugin_flags(
                 arguments[1:],
                 program=sys.argv[0],
                 given=sys.argv[1:] if argv is None else argv,
@@ -61,9 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         for_help = serving or chosen in ("-h", "--help")
         wanted = for_help and asks_for_help(arguments)
-        parser = make_parser(chosen, cli_flags.plugin_help(arguments[1:], default_config()) if wanted else "")
+        parser = make_parser(chosen, plugin_help(arguments[1:]) if wanted else "")
         # What only plugins know is no mistake in front of a question for help.
-        split = cli_flags.split_arguments(arguments[1:]) if wanted and serving else None
+        split = split_arguments(arguments[1:]) if wanted and serving else None
         options = parser.parse_args(arguments if split is None else ["serve", *split.native])
         if options.command is None:
             parser.print_help()
@@ -80,6 +81,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     return code
+
+
+def plugin_help(arguments: Sequence[str]) -> str:
+    """What plugins add to the help; nothing without a configuration that has some."""
+    path = config_named_in(arguments) or default_config()
+    if not path.is_file():
+        return ""
+    from cpa.config.load import load_config
+
+    try:
+        if not load_config(path).config.plugins.enabled:
+            return ""
+    except ConfigError:  # help comes in any case
+        return ""
+    from cpa.cli_flags import plugin_help as found
+
+    return found(path)
 
 
 def asks_for_help(arguments: Sequence[str]) -> bool:

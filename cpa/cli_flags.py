@@ -13,6 +13,7 @@ from typing import Final
 import attrs
 import trio
 
+from cpa.cli_arguments import config_named_in, split_arguments
 from cpa.cli_plugin import clean, load_plugins, print_line, quiet, write_out
 from cpa.config.load import load_config
 from cpa.config.schema import Config
@@ -24,76 +25,16 @@ from cpa.host.plugin import PluginState
 WRONG_USAGE: Final = 2
 HELP_S: Final = 15.0
 """For everything that plugins contribute to a help text; without them it comes at once."""
-CONFIG_FLAGS: Final = ("--config", "-config")
-VALUED_FLAGS: Final = ("--host", "--port")
-BARE_FLAGS: Final = ("--demo", "--help", "-h")
-"""Of `cpa serve`, with those above."""
 NATIVE_NAMES: Final = frozenset({"config", "host", "port", "demo", "help", "h", "version"})
 """Names that no flag of a plugin can have."""
 
 
-@attrs.frozen(kw_only=True)
-class Split:
-    """Arguments of `cpa serve`: its own, and those that only a plugin can know."""
+def plugin_help(path: Path) -> str:
+    """The flags of the plugins of the configuration *path* as a part of a help text.
 
-    native: tuple[str, ...]
-    foreign: tuple[str, ...]
-
-
-def split_arguments(arguments: Sequence[str], flags: FlagSet | None = None) -> Split:
-    """Which of *arguments* are the program's own.
-
-    Args:
-      flags: of the plugins; None while they are not known: then everything that looks like a flag and is not ours is
-        taken for one of theirs, and a word behind it for its value.
+    Empty when there are none, or anything is wrong.
     """
-    native: list[str] = []
-    foreign: list[str] = []
-    waiting = iter(arguments)
-    may_have_value = False
-    for word in waiting:
-        name, equals, _ = word.partition("=")
-        if name in (*CONFIG_FLAGS, *VALUED_FLAGS, *BARE_FLAGS):
-            native.append(word)
-            if not equals and name not in BARE_FLAGS:
-                native += [value for value in [next(waiting, None)] if value is not None]
-            may_have_value = False
-        elif flags is None:
-            is_flag = word.startswith("-") and word.strip("-") != ""
-            (foreign if is_flag or may_have_value else native).append(word)
-            may_have_value = is_flag and not equals
-        else:
-            known = flags.find(name.lstrip("-")) if len(name) - len(name.lstrip("-")) in (1, 2) else None
-            if known is None:
-                native.append(word)
-                continue
-            foreign.append(word)
-            if not equals and known.type != "bool":
-                foreign += [value for value in [next(waiting, None)] if value is not None]
-    return Split(native=tuple(native), foreign=tuple(foreign))
-
-
-def config_named_in(arguments: Sequence[str]) -> Path | None:
-    """The configuration that *arguments* name; the last one counts."""
-    found: Path | None = None
-    native = split_arguments(arguments).native
-    for word, following in zip(native, [*native[1:], ""], strict=False):
-        name, equals, value = word.partition("=")
-        if name in CONFIG_FLAGS and (value or following):
-            found = Path(value if equals else following)
-    return found
-
-
-def plugin_help(arguments: Sequence[str], default: Path) -> str:
-    """The flags of plugins as a part of a help text; empty when there are none, or anything is wrong.
-
-    Args:
-      default: the configuration when *arguments* name none.
-    """
-    path = config_named_in(arguments) or default
     try:
-        if not path.is_file():
-            return ""
         config = load_config(path).config
         if not config.plugins.enabled:
             return ""

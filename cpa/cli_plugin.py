@@ -13,7 +13,7 @@ import attrs
 import trio
 
 from cpa.abi import methods, wire
-from cpa.abi.codec import codec, flag, undecoded
+from cpa.abi.codec import Message, codec, flag, undecoded
 from cpa.abi.envelope import (
     EMPTY_RESULT,
     HostCallError,
@@ -449,10 +449,9 @@ def plan_of_plugins(loaded: Loaded, config_path: Path, *, load: bool) -> tuple[t
 # --- call ------------------------------------------------------------------------------------------------------------
 
 
-@attrs.frozen(kw_only=True)
-class _Envelope:
+class _Envelope(Message):
     ok: bool = flag("ok")
-    result: Tree = undecoded("result")  # noqa: RUF009 - makes a field, as in cpa.abi.wire
+    result: Tree = undecoded("result")
 
 
 def run_call(options: argparse.Namespace) -> int:

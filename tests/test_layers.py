@@ -21,6 +21,7 @@ BASE = frozenset(
         "cpa.translation.profile",
         "cpa.formats.names",
         "cpa.formats.headers",
+        "cpa.formats.members",
     }
 )
 """Whoever needs these may have them; they need each other at most."""
@@ -30,6 +31,7 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "cpa.__init__": frozenset({"app", "config", "pipeline", "starting"}),
     "cpa.cli": ANYTHING,
     "cpa.cli_check": ANYTHING,
+    "cpa.cli_arguments": frozenset(),
     "cpa.cli_flags": ANYTHING,
     "cpa.cli_mcp": frozenset({"mcp"}),  # agents start it for every turn
     "cpa.cli_mock": ANYTHING,
@@ -70,6 +72,7 @@ LAYERS: Mapping[str, frozenset[str]] = {
 """Package to the packages that it may import, beside its own and `BASE`."""
 NOT_ABOVE = {
     "cli": {"cpa.__main__"},
+    "cli_arguments": {"cpa.cli", "cpa.cli_flags"},
     "cli_flags": {"cpa.cli"},
     "cli_new": {"cpa.cli_plugin"},
     "cli_plugin": {"cpa.cli", "cpa.cli_flags", "cpa.cli_plan", "cpa.cli_translate"},

@@ -8,13 +8,10 @@ Ids and names of enumerations are plain strings: a plugin may send any, and what
 decision. Secrets (credentials, bodies, client headers) are kept out of `repr`. It is long because the contract is.
 """
 
-# ruff: noqa: RUF009 - the functions called in defaults make a new attrs field each
-
 from datetime import datetime
 
-import attrs
-
 from cpa.abi.codec import (
+    Message,
     any_map,
     blob,
     blobs,
@@ -39,13 +36,11 @@ from cpa.formats.headers import HeaderMap
 from cpa.types import JsonObject
 
 
-@attrs.frozen(kw_only=True)
-class Empty:
+class Empty(Message):
     """``{}``: nothing to say, or an answer that nobody reads."""
 
 
-@attrs.frozen(kw_only=True)
-class CallIds:
+class CallIds(Message):
     """The two members that a call adds to its request; for those who play the plugin.
 
     Attributes:
@@ -60,8 +55,7 @@ class CallIds:
 # --- shared objects (4.0) --------------------------------------------------------------------------------------------
 
 
-@attrs.frozen(kw_only=True)
-class ConfigField:
+class ConfigField(Message):
     """One setting that a plugin understands; shown to operators, never validated."""
 
     name: str = text("Name")
@@ -70,8 +64,7 @@ class ConfigField:
     description: str = text("Description")
 
 
-@attrs.frozen(kw_only=True)
-class PluginMetadata:
+class PluginMetadata(Message):
     """What a plugin says of itself (3.3). The first four must not be blank."""
 
     name: str = text("Name")
@@ -82,16 +75,14 @@ class PluginMetadata:
     config_fields: tuple[ConfigField, ...] = structs("ConfigFields", ConfigField)
 
 
-@attrs.frozen(kw_only=True)
-class ModelAlias:
+class ModelAlias(Message):
     """Another name for a provider's model."""
 
     name: str = text("Name")
     alias: str = text("Alias")
 
 
-@attrs.frozen(kw_only=True)
-class HostSummary:
+class HostSummary(Message):
     """The part of the host's configuration that plugins see."""
 
     auth_dir: str = text("AuthDir")
@@ -101,8 +92,7 @@ class HostSummary:
     excluded_models: dict[str, list[str]] = list_map("ExcludedModels")
 
 
-@attrs.frozen(kw_only=True)
-class AuthData:
+class AuthData(Message):
     """One credential as exchanged with plugins."""
 
     provider: str = text("Provider")
@@ -118,8 +108,7 @@ class AuthData:
     next_refresh_after: datetime = moment("NextRefreshAfter")
 
 
-@attrs.frozen(kw_only=True)
-class ThinkingSupport:
+class ThinkingSupport(Message):
     """Reasoning budgets (tokens) or levels that a model takes."""
 
     min: int = number("Min")
@@ -129,8 +118,7 @@ class ThinkingSupport:
     levels: tuple[str, ...] = strings("Levels")
 
 
-@attrs.frozen(kw_only=True)
-class ModelInfo:
+class ModelInfo(Message):
     """One model of a provider. *created* is in Unix seconds, limits are in tokens."""
 
     id: str = text("ID")
@@ -157,16 +145,14 @@ class ModelInfo:
 # --- lifecycle (3.1–3.5) ---------------------------------------------------------------------------------------------
 
 
-@attrs.frozen(kw_only=True)
-class RegisterRequest:
+class RegisterRequest(Message):
     """`plugin.register`, `plugin.reconfigure`. *config_yaml*: the plugin's own section, one YAML document."""
 
     config_yaml: B64 = blob("config_yaml", secret=True)
     schema_version: int = number("schema_version")
 
 
-@attrs.frozen(kw_only=True)
-class Capabilities:
+class Capabilities(Message):
     """The 20 switches, in the order of plugin-abi.md 3.5, and four modifiers that count as none."""
 
     model_registrar: bool = flag("model_registrar")
@@ -200,15 +186,14 @@ class Capabilities:
 
 
 SWITCHES = tuple(
-    field.name
-    for field in attrs.fields(Capabilities)
-    if field.type is bool and field.name != "frontend_auth_provider_exclusive"
+    name
+    for name, kind in Capabilities.__annotations__.items()
+    if kind is bool and name != "frontend_auth_provider_exclusive"
 )
 """The 20 capabilities."""
 
 
-@attrs.frozen(kw_only=True)
-class RegisterReply:
+class RegisterReply(Message):
     """*schema_version* 0 (absent) means 1."""
 
     schema_version: int = number("schema_version")
@@ -216,8 +201,7 @@ class RegisterReply:
     capabilities: Capabilities = struct("capabilities", Capabilities)
 
 
-@attrs.frozen(kw_only=True)
-class IdentifierReply:
+class IdentifierReply(Message):
     """All four ``*.identifier`` methods: a provider key."""
 
     identifier: str = text("identifier")
@@ -226,31 +210,27 @@ class IdentifierReply:
 # --- models (4.2) ----------------------------------------------------------------------------------------------------
 
 
-@attrs.frozen(kw_only=True)
-class PluginRequest:
+class PluginRequest(Message):
     """`model.register`, `command_line.register`: the plugin's own metadata and nothing else."""
 
     plugin: PluginMetadata = struct("Plugin", PluginMetadata)
 
 
-@attrs.frozen(kw_only=True)
-class StaticModelsRequest:
+class StaticModelsRequest(Message):
     """`model.static`."""
 
     plugin: PluginMetadata = struct("Plugin", PluginMetadata)
     host: HostSummary = struct("Host", HostSummary)
 
 
-@attrs.frozen(kw_only=True)
-class RegisteredModelsReply:
+class RegisteredModelsReply(Message):
     """`model.register`."""
 
     provider: str = text("Provider")
     models: tuple[ModelInfo, ...] = structs("Models", ModelInfo)
 
 
-@attrs.frozen(kw_only=True)
-class ModelsReply:
+class ModelsReply(Message):
     """`model.static` (where *auth_update* means nothing), `model.for_auth`."""
 
     provider: str = text("Provider")
@@ -258,8 +238,7 @@ class ModelsReply:
     auth_update: AuthData = struct("AuthUpdate", AuthData)
 
 
-@attrs.frozen(kw_only=True)
-class AuthModelsRequest:
+class AuthModelsRequest(Message):
     """`model.for_auth`: which models does this credential open?"""
 
     plugin: PluginMetadata = struct("Plugin", PluginMetadata)
@@ -274,8 +253,7 @@ class AuthModelsRequest:
 # --- provider credentials (4.3) --------------------------------------------------------------------------------------
 
 
-@attrs.frozen(kw_only=True)
-class AuthParseRequest:
+class AuthParseRequest(Message):
     """`auth.parse`: is this credential file yours?"""
 
     provider: str = text("Provider")
@@ -285,8 +263,7 @@ class AuthParseRequest:
     host: HostSummary = struct("Host", HostSummary)
 
 
-@attrs.frozen(kw_only=True)
-class AuthParseReply:
+class AuthParseReply(Message):
     """*auths*, when there are any, count instead of *auth*."""
 
     handled: bool = flag("Handled")
@@ -294,8 +271,7 @@ class AuthParseReply:
     auths: tuple[AuthData, ...] = structs("Auths", AuthData)
 
 
-@attrs.frozen(kw_only=True)
-class LoginStartRequest:
+class LoginStartRequest(Message):
     """`auth.login.start`."""
 
     provider: str = text("Provider")
@@ -304,8 +280,7 @@ class LoginStartRequest:
     metadata: JsonObject = any_map("Metadata", secret=True)
 
 
-@attrs.frozen(kw_only=True)
-class LoginStartReply:
+class LoginStartReply(Message):
     """Where the operator signs in, and the key under which the host remembers *metadata*."""
 
     provider: str = text("Provider")
@@ -315,8 +290,7 @@ class LoginStartReply:
     metadata: JsonObject = any_map("Metadata", secret=True)
 
 
-@attrs.frozen(kw_only=True)
-class LoginPollRequest:
+class LoginPollRequest(Message):
     """`auth.login.poll`. *metadata* is what start returned."""
 
     provider: str = text("Provider")
@@ -325,8 +299,7 @@ class LoginPollRequest:
     metadata: JsonObject = any_map("Metadata", secret=True)
 
 
-@attrs.frozen(kw_only=True)
-class LoginPollReply:
+class LoginPollReply(Message):
     """*status*: ``pending``, ``success`` or ``error``; anything else is ``pending``."""
 
     status: str = text("Status")
@@ -335,8 +308,7 @@ class LoginPollReply:
     auths: tuple[AuthData, ...] = structs("Auths", AuthData)
 
 
-@attrs.frozen(kw_only=True)
-class RefreshRequest:
+class RefreshRequest(Message):
     """`auth.refresh`."""
 
     auth_id: str = text("AuthID")
@@ -347,8 +319,7 @@ class RefreshRequest:
     host: HostSummary = struct("Host", HostSummary)
 
 
-@attrs.frozen(kw_only=True)
-class RefreshReply:
+class RefreshReply(Message):
     """The credential's new state; its empty fields keep the old ones."""
 
     auth: AuthData = struct("Auth", AuthData)
@@ -358,8 +329,7 @@ class RefreshReply:
 # --- client authentication, scheduling, routing (4.4–4.6) ------------------------------------------------------------
 
 
-@attrs.frozen(kw_only=True)
-class FrontendAuthRequest:
+class FrontendAuthRequest(Message):
     """`frontend_auth.authenticate`: may this client use the proxy?"""
 
     method: str = text("Method")
@@ -369,8 +339,7 @@ class FrontendAuthRequest:
     body: B64 = blob("Body")
 
 
-@attrs.frozen(kw_only=True)
-class FrontendAuthReply:
+class FrontendAuthReply(Message):
     """*principal* stands for the client's key in records."""
 
     authenticated: bool = flag("Authenticated")
@@ -378,16 +347,14 @@ class FrontendAuthReply:
     metadata: dict[str, str] = string_map("Metadata")
 
 
-@attrs.frozen(kw_only=True)
-class PickOptions:
+class PickOptions(Message):
     """What a scheduler may look at of the request."""
 
     headers: HeaderMap = list_map("Headers", secret=True)
     metadata: JsonObject = any_map("Metadata")
 
 
-@attrs.frozen(kw_only=True)
-class PickCandidate:
+class PickCandidate(Message):
     """A credential as a scheduler may see it: nothing secret; *metadata* is always empty."""
 
     id: str = text("ID")
@@ -398,8 +365,7 @@ class PickCandidate:
     metadata: JsonObject = any_map("Metadata")
 
 
-@attrs.frozen(kw_only=True)
-class PickRequest:
+class PickRequest(Message):
     """`scheduler.pick`. *provider* is empty when several compete."""
 
     plugin: PluginMetadata = struct("Plugin", PluginMetadata)
@@ -411,8 +377,7 @@ class PickRequest:
     candidates: tuple[PickCandidate, ...] = structs("Candidates", PickCandidate)
 
 
-@attrs.frozen(kw_only=True)
-class PickReply:
+class PickReply(Message):
     """*auth_id* wins over *delegate*, the name of a built-in strategy."""
 
     auth_id: str = text("AuthID")
@@ -420,8 +385,7 @@ class PickReply:
     handled: bool = flag("Handled")
 
 
-@attrs.frozen(kw_only=True)
-class RouteRequest:
+class RouteRequest(Message):
     """`model.route`: before model and credential resolution."""
 
     plugin: PluginMetadata = struct("Plugin", PluginMetadata)
@@ -436,8 +400,7 @@ class RouteRequest:
     available_providers: tuple[str, ...] = strings("AvailableProviders")
 
 
-@attrs.frozen(kw_only=True)
-class RouteReply:
+class RouteReply(Message):
     """*target_kind*: ``self``, ``executor`` or ``provider``; others are invalid."""
 
     handled: bool = flag("Handled")
@@ -450,8 +413,7 @@ class RouteReply:
 # --- executor (4.7) --------------------------------------------------------------------------------------------------
 
 
-@attrs.frozen(kw_only=True)
-class ExecuteRequest:
+class ExecuteRequest(Message):
     """`executor.execute`, `executor.execute_stream`, `executor.count_tokens`.
 
     Attributes:
@@ -477,8 +439,7 @@ class ExecuteRequest:
     auth_attributes: dict[str, str] = string_map("AuthAttributes", secret=True)
 
 
-@attrs.frozen(kw_only=True)
-class ExecuteReply:
+class ExecuteReply(Message):
     """`executor.execute`, `executor.count_tokens`."""
 
     payload: bytes = data("Payload", secret=True)
@@ -486,8 +447,7 @@ class ExecuteReply:
     metadata: JsonObject = any_map("Metadata")
 
 
-@attrs.frozen(kw_only=True)
-class StreamChunk:
+class StreamChunk(Message):
     """One chunk of an inline stream, or with *err* its end by an error, whose payload does not count.
 
     More than the contract has: there, anything but ``null`` fails the call (plugin-abi 10, no. 20).
@@ -497,16 +457,14 @@ class StreamChunk:
     err: str = error_text("Err")
 
 
-@attrs.frozen(kw_only=True)
-class ExecuteStreamReply:
+class ExecuteStreamReply(Message):
     """Without *chunks* the stream stays open, and the plugin sends them by `host.stream.emit`."""
 
     headers: HeaderMap = list_map("headers", omit=True)
     chunks: tuple[StreamChunk, ...] = structs("chunks", StreamChunk, omit=True)
 
 
-@attrs.frozen(kw_only=True)
-class ExecutorHttpRequest:
+class ExecutorHttpRequest(Message):
     """`executor.http_request`: a raw request to the provider with this credential."""
 
     auth_id: str = text("AuthID")
@@ -520,8 +478,7 @@ class ExecutorHttpRequest:
     attributes: dict[str, str] = string_map("Attributes", secret=True)
 
 
-@attrs.frozen(kw_only=True)
-class HttpReply:
+class HttpReply(Message):
     """`executor.http_request`, `management.handle`. Status 0 means 200."""
 
     status_code: int = number("StatusCode")
@@ -532,8 +489,7 @@ class HttpReply:
 # --- transforms (4.8) ------------------------------------------------------------------------------------------------
 
 
-@attrs.frozen(kw_only=True)
-class RequestTransformRequest:
+class RequestTransformRequest(Message):
     """`request.translate`, `request.normalize`."""
 
     from_format: str = text("FromFormat")
@@ -543,8 +499,7 @@ class RequestTransformRequest:
     body: B64 = blob("Body")
 
 
-@attrs.frozen(kw_only=True)
-class ResponseTransformRequest:
+class ResponseTransformRequest(Message):
     """`response.normalize_before`, `response.translate`, `response.normalize_after`."""
 
     from_format: str = text("FromFormat")
@@ -556,8 +511,7 @@ class ResponseTransformRequest:
     body: B64 = blob("Body")
 
 
-@attrs.frozen(kw_only=True)
-class BodyReply:
+class BodyReply(Message):
     """The five transforms and `thinking.apply`. Empty means "no change"."""
 
     body: bytes = data("Body", secret=True)
@@ -566,8 +520,7 @@ class BodyReply:
 # --- interceptors and completion (4.9, 4.10) -------------------------------------------------------------------------
 
 
-@attrs.frozen(kw_only=True)
-class InterceptRequest:
+class InterceptRequest(Message):
     """`request.intercept_before` (``to_format`` empty), `request.intercept_after`."""
 
     request_id: str = text("RequestID")
@@ -582,8 +535,7 @@ class InterceptRequest:
     metadata: JsonObject = any_map("Metadata")
 
 
-@attrs.frozen(kw_only=True)
-class InterceptReply:
+class InterceptReply(Message):
     """Header changes, a new body (empty = unchanged), or the end of the exchange."""
 
     headers: HeaderMap = list_map("Headers", secret=True)
@@ -595,8 +547,7 @@ class InterceptReply:
     response_body: bytes = data("ResponseBody", secret=True)
 
 
-@attrs.frozen(kw_only=True)
-class InterceptResponseRequest:
+class InterceptResponseRequest(Message):
     """`response.intercept_after`: a successful, complete answer; *source_format* is the exit protocol."""
 
     request_id: str = text("RequestID")
@@ -613,8 +564,7 @@ class InterceptResponseRequest:
     metadata: JsonObject = any_map("Metadata")
 
 
-@attrs.frozen(kw_only=True)
-class InterceptResponseReply:
+class InterceptResponseReply(Message):
     """Header changes and a new body (empty = unchanged)."""
 
     headers: HeaderMap = list_map("Headers", secret=True)
@@ -622,8 +572,7 @@ class InterceptResponseReply:
     clear_headers: tuple[str, ...] = strings("ClearHeaders")
 
 
-@attrs.frozen(kw_only=True)
-class InterceptChunkRequest:
+class InterceptChunkRequest(Message):
     """`response.intercept_stream_chunk`: index -1 for the head (no body), then 0, 1, 2 …
 
     Attributes:
@@ -645,8 +594,7 @@ class InterceptChunkRequest:
     metadata: JsonObject = any_map("Metadata")
 
 
-@attrs.frozen(kw_only=True)
-class InterceptChunkReply:
+class InterceptChunkReply(Message):
     """Header changes, a new chunk (empty = unchanged), or its removal."""
 
     headers: HeaderMap = list_map("Headers", secret=True)
@@ -655,8 +603,7 @@ class InterceptChunkReply:
     drop: bool = flag("DropChunk")
 
 
-@attrs.frozen(kw_only=True)
-class CompletionRequest:
+class CompletionRequest(Message):
     """`request.complete`. *outcome*: ``succeeded``, ``failed``, ``rejected`` or ``canceled`` (status 0)."""
 
     request_id: str = text("RequestID")
@@ -676,8 +623,7 @@ class CompletionRequest:
 # --- thinking and usage (4.11, 4.12) ---------------------------------------------------------------------------------
 
 
-@attrs.frozen(kw_only=True)
-class ThinkingConfig:
+class ThinkingConfig(Message):
     """What the client asked for. *mode*: ``budget`` (tokens), ``level``, ``none`` or ``auto``."""
 
     mode: str = text("Mode")
@@ -685,8 +631,7 @@ class ThinkingConfig:
     level: str = text("Level")
 
 
-@attrs.frozen(kw_only=True)
-class ThinkingRequest:
+class ThinkingRequest(Message):
     """`thinking.apply`."""
 
     provider: str = text("Provider")
@@ -695,16 +640,14 @@ class ThinkingRequest:
     body: B64 = blob("Body")
 
 
-@attrs.frozen(kw_only=True)
-class UsageFailure:
+class UsageFailure(Message):
     """How an attempt failed; zero when it did not."""
 
     status_code: int = number("StatusCode")
     body: str = text("Body", secret=True)
 
 
-@attrs.frozen(kw_only=True)
-class UsageDetail:
+class UsageDetail(Message):
     """Tokens."""
 
     input_tokens: int = number("InputTokens")
@@ -716,8 +659,7 @@ class UsageDetail:
     total_tokens: int = number("TotalTokens")
 
 
-@attrs.frozen(kw_only=True)
-class UsageRequest:
+class UsageRequest(Message):
     """`usage.handle`: one upstream attempt. *api_key* is the client's principal. Durations are in nanoseconds."""
 
     provider: str = text("Provider")
@@ -744,8 +686,7 @@ class UsageRequest:
 # --- command line (4.13) ---------------------------------------------------------------------------------------------
 
 
-@attrs.frozen(kw_only=True)
-class FlagSpec:
+class FlagSpec(Message):
     """A flag that a plugin wants. *type*: empty = ``bool``."""
 
     name: str = text("Name")
@@ -754,15 +695,13 @@ class FlagSpec:
     default_value: str = text("DefaultValue")
 
 
-@attrs.frozen(kw_only=True)
-class FlagsReply:
+class FlagsReply(Message):
     """`command_line.register`."""
 
     flags: tuple[FlagSpec, ...] = structs("Flags", FlagSpec)
 
 
-@attrs.frozen(kw_only=True)
-class FlagValue:
+class FlagValue(Message):
     """A flag of the process as parsed; *type* is empty for the host's own."""
 
     name: str = text("Name")
@@ -771,8 +710,7 @@ class FlagValue:
     set: bool = flag("Set")
 
 
-@attrs.frozen(kw_only=True)
-class CommandLineRequest:
+class CommandLineRequest(Message):
     """`command_line.execute`. *flags*: all of the process; *triggered_flags*: this plugin's that were given."""
 
     plugin: PluginMetadata = struct("Plugin", PluginMetadata)
@@ -784,8 +722,7 @@ class CommandLineRequest:
     triggered_flags: dict[str, FlagValue] = struct_map("TriggeredFlags", FlagValue)
 
 
-@attrs.frozen(kw_only=True)
-class CommandLineReply:
+class CommandLineReply(Message):
     """Output for the process, credentials to save, exit code."""
 
     stdout: bytes = data("Stdout")
@@ -797,8 +734,7 @@ class CommandLineReply:
 # --- management (4.14) -----------------------------------------------------------------------------------------------
 
 
-@attrs.frozen(kw_only=True)
-class ManagementRegisterRequest:
+class ManagementRegisterRequest(Message):
     """`management.register`."""
 
     plugin: PluginMetadata = struct("Plugin", PluginMetadata)
@@ -806,8 +742,7 @@ class ManagementRegisterRequest:
     resource_base_path: str = text("ResourceBasePath")
 
 
-@attrs.frozen(kw_only=True)
-class ManagementRoute:
+class ManagementRoute(Message):
     """A route behind the management key. *handler* cannot travel."""
 
     method: str = text("Method")
@@ -817,8 +752,7 @@ class ManagementRoute:
     handler: None = nothing("Handler")
 
 
-@attrs.frozen(kw_only=True)
-class ManagementResource:
+class ManagementResource(Message):
     """A page without key. *handler* cannot travel."""
 
     path: str = text("Path")
@@ -827,16 +761,14 @@ class ManagementResource:
     handler: None = nothing("Handler")
 
 
-@attrs.frozen(kw_only=True)
-class ManagementRegisterReply:
+class ManagementRegisterReply(Message):
     """What a plugin serves."""
 
     routes: tuple[ManagementRoute, ...] = structs("routes", ManagementRoute, omit=True)
     resources: tuple[ManagementResource, ...] = structs("resources", ManagementResource, omit=True)
 
 
-@attrs.frozen(kw_only=True)
-class ManagementRequest:
+class ManagementRequest(Message):
     """`management.handle`. *path* is the full path."""
 
     method: str = text("Method")

@@ -4,13 +4,10 @@ As in `wire.py`: values only, fields in wire order. Requests come from plugins, 
 what a plugin's side (fakes, the conformance kit) writes leaves empty members out.
 """
 
-# ruff: noqa: RUF009 - the functions called in defaults make a new attrs field each
-
 from datetime import datetime
 
-import attrs
-
 from cpa.abi.codec import (
+    Message,
     any_map,
     data,
     embedded,
@@ -30,8 +27,7 @@ from cpa.types import JsonObject
 # --- host.http.* (5.3, 5.4) ------------------------------------------------------------------------------------------
 
 
-@attrs.frozen(kw_only=True)
-class NestedHttpRequest:
+class NestedHttpRequest(Message):
     """The member ``request`` of `HostHttpRequest`."""
 
     method: str = text("method", omit=True)
@@ -40,8 +36,7 @@ class NestedHttpRequest:
     body: bytes = data("body", omit=True, secret=True)
 
 
-@attrs.frozen(kw_only=True)
-class HostHttpRequest:
+class HostHttpRequest(Message):
     """`host.http.do`, `host.http.do_stream`. Header names keep the plugin's spelling."""
 
     http_client_id: str = text("http_client_id", omit=True)
@@ -64,8 +59,7 @@ class HostHttpRequest:
         )
 
 
-@attrs.frozen(kw_only=True)
-class HostHttpReply:
+class HostHttpReply(Message):
     """`host.http.do`. The one callback with Go's names."""
 
     status_code: int = number("StatusCode")
@@ -73,8 +67,7 @@ class HostHttpReply:
     body: bytes = data("Body", secret=True)
 
 
-@attrs.frozen(kw_only=True)
-class HostHttpStreamReply:
+class HostHttpStreamReply(Message):
     """`host.http.do_stream`."""
 
     status_code: int = number("status_code")
@@ -82,15 +75,13 @@ class HostHttpStreamReply:
     stream_id: str = text("stream_id")
 
 
-@attrs.frozen(kw_only=True)
-class StreamRef:
+class StreamRef(Message):
     """`host.http.stream_read`, `.stream_close`, `host.model.stream_read`, `.stream_close`."""
 
     stream_id: str = text("stream_id")
 
 
-@attrs.frozen(kw_only=True)
-class HttpStreamReadReply:
+class HttpStreamReadReply(Message):
     """`host.http.stream_read`: a block, the end, or an error (with *done*)."""
 
     payload: bytes = data("payload", omit=True, secret=True)
@@ -101,8 +92,7 @@ class HttpStreamReadReply:
 # --- host.model.* (5.5) ----------------------------------------------------------------------------------------------
 
 
-@attrs.frozen(kw_only=True)
-class HostModelRequest:
+class HostModelRequest(Message):
     """`host.model.execute`, `host.model.execute_stream`. Empty headers and query: those of the scope's request."""
 
     entry_protocol: str = text("entry_protocol")
@@ -116,8 +106,7 @@ class HostModelRequest:
     scope_id: str = text("host_callback_id", omit=True)
 
 
-@attrs.frozen(kw_only=True)
-class HostModelReply:
+class HostModelReply(Message):
     """`host.model.execute`."""
 
     status_code: int = number("status_code")
@@ -125,8 +114,7 @@ class HostModelReply:
     body: bytes = data("body", secret=True)
 
 
-@attrs.frozen(kw_only=True)
-class HostModelStreamReply:
+class HostModelStreamReply(Message):
     """`host.model.execute_stream`."""
 
     status_code: int = number("status_code")
@@ -134,8 +122,7 @@ class HostModelStreamReply:
     stream_id: str = text("stream_id")
 
 
-@attrs.frozen(kw_only=True)
-class ModelStreamReadReply:
+class ModelStreamReadReply(Message):
     """`host.model.stream_read`: unlike the HTTP stream's, always all three members."""
 
     payload: bytes = data("payload", secret=True)
@@ -146,15 +133,13 @@ class ModelStreamReadReply:
 # --- host.auth.* (5.6) -----------------------------------------------------------------------------------------------
 
 
-@attrs.frozen(kw_only=True)
-class AuthIndexRequest:
+class AuthIndexRequest(Message):
     """`host.auth.get`, `host.auth.get_runtime`."""
 
     auth_index: str = text("auth_index")
 
 
-@attrs.frozen(kw_only=True)
-class RequestBucket:
+class RequestBucket(Message):
     """Requests of ten minutes. *time* is a local label such as ``09:40-09:50``."""
 
     time: str = text("time")
@@ -162,8 +147,7 @@ class RequestBucket:
     failed: int = number("failed")
 
 
-@attrs.frozen(kw_only=True)
-class AuthEntry:
+class AuthEntry(Message):
     """A credential as `host.auth.list` and `host.auth.get_runtime` show it. *size* is in bytes."""
 
     id: str = text("id", omit=True)
@@ -197,15 +181,13 @@ class AuthEntry:
     recent_requests: tuple[RequestBucket, ...] = structs("recent_requests", RequestBucket, omit=True)
 
 
-@attrs.frozen(kw_only=True)
-class AuthListReply:
+class AuthListReply(Message):
     """`host.auth.list`: entries by lower-case name."""
 
     files: tuple[AuthEntry, ...] = structs("files", AuthEntry, empty=b"[]")
 
 
-@attrs.frozen(kw_only=True)
-class AuthGetReply:
+class AuthGetReply(Message):
     """`host.auth.get`. *json* is the text of the credential file."""
 
     auth_index: str = text("auth_index")
@@ -214,23 +196,20 @@ class AuthGetReply:
     json: bytes = embedded("json", secret=True)
 
 
-@attrs.frozen(kw_only=True)
-class AuthRuntimeReply:
+class AuthRuntimeReply(Message):
     """`host.auth.get_runtime`."""
 
     auth: AuthEntry = struct("auth", AuthEntry)
 
 
-@attrs.frozen(kw_only=True)
-class AuthSaveRequest:
+class AuthSaveRequest(Message):
     """`host.auth.save`. *json* is the text of an object, as the plugin wrote it; empty when absent."""
 
     name: str = text("name")
     json: bytes = embedded("json", secret=True)
 
 
-@attrs.frozen(kw_only=True)
-class AuthSaveReply:
+class AuthSaveReply(Message):
     """`host.auth.save`."""
 
     name: str = text("name")
@@ -240,8 +219,7 @@ class AuthSaveReply:
 # --- host.stream.*, host.log (5.7, 5.8) ------------------------------------------------------------------------------
 
 
-@attrs.frozen(kw_only=True)
-class StreamEmitRequest:
+class StreamEmitRequest(Message):
     """`host.stream.emit`. With *error* it is the last one, and the payload is not delivered."""
 
     stream_id: str = text("stream_id")
@@ -249,16 +227,14 @@ class StreamEmitRequest:
     error: str = text("error", omit=True)
 
 
-@attrs.frozen(kw_only=True)
-class StreamCloseRequest:
+class StreamCloseRequest(Message):
     """`host.stream.close`."""
 
     stream_id: str = text("stream_id")
     error: str = text("error", omit=True)
 
 
-@attrs.frozen(kw_only=True)
-class LogRequest:
+class LogRequest(Message):
     """`host.log`. *level*: ``trace``, ``info``, ``warn``, ``warning``, ``error``; anything else is debug."""
 
     level: str = text("level")

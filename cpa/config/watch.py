@@ -8,14 +8,14 @@ only means "look": the content's hash decides.
 
 import os
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import structlog
 import trio
-import watchfiles
+from watchfiles._rust_notify import RustNotify
 
 from cpa.config.changes import RESTART_KEYS, describe_changes, restart_keys_changed
 from cpa.config.load import Loaded, digest_of, parse_config, read_bytes
@@ -188,33 +188,24 @@ async def _watch_directory(
 ) -> None:
     """Signal events at paths that *concerns* approves of; ends when the directory cannot be watched, polling then goes
     on alone."""
-    stop = trio.Event()
+    stop, started = trio.Event(), False
     with send:
         async with trio.open_nursery() as nursery:
-            # awatch waits in a thread that cancellation does not reach; the event does.
-            nursery.start_soon(_set_at_end, stop, name="config:stop")
-            # awatch sets its watch up before its first checkpoint, so whoever waits for this cannot run earlier.
-            task_status.started()
             try:
-                changes = watchfiles.awatch(
-                    directory,
-                    watch_filter=None,
-                    debounce=_WATCH_GROUP_MS,
-                    step=WATCH_STEP_MS,
-                    stop_event=stop,
-                    recursive=False,
-                )
-                async with aclosing(changes):
-                    async for group in changes:
-                        if any(concerns(Path(name)) for _change, name in group):
+                # As watchfiles' awatch does, whose anyio would be imported for nothing else.
+                with RustNotify([str(directory)], False, False, 0, False, False) as watcher:
+                    # The watching thread is not reached by cancellation; the event is.
+                    nursery.start_soon(_set_at_end, stop, name="config:stop")
+                    started = True
+                    task_status.started()
+                    watch = partial(watcher.watch, _WATCH_GROUP_MS, WATCH_STEP_MS, 0, stop)
+                    while not isinstance(found := await trio.to_thread.run_sync(watch), str):
+                        if any(concerns(Path(name)) for _change, name in found):
                             _signal(send)
             except (OSError, RuntimeError) as exc:
+                if not started:
+                    task_status.started()
                 _unwatched(directory, exc)
-            except ExceptionGroup as exc:
-                # From the watching thread, wrapped by the task group that awatch opens around it.
-                if exc.split((OSError, RuntimeError))[1] is not None:
-                    raise
-                _unwatched(directory, exc.exceptions[0])
             nursery.cancel_scope.cancel()
 
 

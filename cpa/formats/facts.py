@@ -7,6 +7,7 @@ import attrs
 import msgspec
 
 from cpa.formats.json import repair
+from cpa.formats.members import NONE, Members
 from cpa.formats.names import Format
 from cpa.formats.thinking import DYNAMIC, OFF, Thinking, of_budget, of_word
 
@@ -17,7 +18,6 @@ MAX_WORD_BYTES: Final = 64
 _HINTS: Final = (b'"service_tier', b'"generat', b'"reasoning', b'"thinking', b'"output_config')
 """How the names of all members begin that matter at the top of a body."""
 
-_NONE = msgspec.Raw(b"")
 _INTEGER = re.compile(rb"-?[0-9]{1,9}")
 
 
@@ -44,51 +44,50 @@ class RequestFacts:
 NO_FACTS: Final = RequestFacts()
 
 
-class _Members(msgspec.Struct, gc=False):
-    """All members that matter, of a body and of the objects in it; one class does for both."""
-
-    service_tier: msgspec.Raw = _NONE
-    generate: msgspec.Raw = _NONE
-    reasoning_effort: msgspec.Raw = _NONE
-    reasoning: msgspec.Raw = _NONE
-    effort: msgspec.Raw = _NONE
-    thinking: msgspec.Raw = _NONE
-    type: msgspec.Raw = _NONE
-    budget_tokens: msgspec.Raw = _NONE
-    output_config: msgspec.Raw = _NONE
-    generationConfig: msgspec.Raw = _NONE
-    generation_config: msgspec.Raw = _NONE
-    thinkingConfig: msgspec.Raw = _NONE
-    thinking_config: msgspec.Raw = _NONE
-    thinkingLevel: msgspec.Raw = _NONE
-    thinking_level: msgspec.Raw = _NONE
-    thinkingBudget: msgspec.Raw = _NONE
-    thinking_budget: msgspec.Raw = _NONE
-
-
-_decode = msgspec.json.Decoder(_Members).decode
+_decode = msgspec.json.Decoder(Members).decode
 _decode_text = msgspec.json.Decoder(str).decode
-_NOTHING: Final = _Members()
+_NOTHING: Final = Members()
 
 
-def request_facts(fmt: Format, body: bytes) -> RequestFacts:
-    """Read a client's *body* in the protocol *fmt*. Never raises: what cannot be read asks for nothing."""
+def request_facts(fmt: Format, body: bytes, read: Members | None = None) -> RequestFacts:
+    """Read a client's *body* in the protocol *fmt*. Never raises: what cannot be read asks for nothing.
+
+    *read*: its members, if somebody has read them already.
+    """
+    if read is not None:
+        return NO_FACTS if _says_nothing(read) else _facts(fmt, read)
     for hint in _HINTS:
         if hint in body:
             break
     else:
         return NO_FACTS  # most requests; a search costs a tenth of reading them
     body_members = _members(body)
-    if body_members is _NOTHING:
-        return NO_FACTS
-    return RequestFacts(
-        thinking=_thinking(fmt, body_members),
-        service_tier=_word(body_members.service_tier) or DEFAULT_TIER,
-        generate=bytes(body_members.generate) != b"false",
+    return NO_FACTS if body_members is _NOTHING else _facts(fmt, body_members)
+
+
+def _says_nothing(body: Members) -> bool:
+    """None of the members that matter at the top of a body is there: most requests."""
+    return (
+        body.service_tier is NONE
+        and body.generate is NONE
+        and body.reasoning_effort is NONE
+        and body.reasoning is NONE
+        and body.thinking is NONE
+        and body.output_config is NONE
+        and body.generationConfig is NONE
+        and body.generation_config is NONE
     )
 
 
-def _thinking(fmt: Format, body: _Members) -> Thinking | None:
+def _facts(fmt: Format, body: Members) -> RequestFacts:
+    return RequestFacts(
+        thinking=_thinking(fmt, body),
+        service_tier=_word(body.service_tier) or DEFAULT_TIER,
+        generate=bytes(body.generate) != b"false",
+    )
+
+
+def _thinking(fmt: Format, body: Members) -> Thinking | None:
     match fmt:
         case Format.OPENAI:
             return of_word(_word(body.reasoning_effort))
@@ -101,7 +100,7 @@ def _thinking(fmt: Format, body: _Members) -> Thinking | None:
             return _gemini_thinking(_members(generation.thinkingConfig, generation.thinking_config))
 
 
-def _claude_thinking(thinking: _Members, effort: str) -> Thinking | None:
+def _claude_thinking(thinking: Members, effort: str) -> Thinking | None:
     kind = _word(thinking.type)
     if kind == "disabled":
         return OFF
@@ -113,7 +112,7 @@ def _claude_thinking(thinking: _Members, effort: str) -> Thinking | None:
     return DYNAMIC if kind == "adaptive" else None
 
 
-def _gemini_thinking(thinking: _Members) -> Thinking | None:
+def _gemini_thinking(thinking: Members) -> Thinking | None:
     level = _word(thinking.thinkingLevel) or _word(thinking.thinking_level)
     if level:
         return of_word(level)
@@ -123,10 +122,10 @@ def _gemini_thinking(thinking: _Members) -> Thinking | None:
     return None if budget is None else of_budget(budget)
 
 
-def _members(*values: bytes | msgspec.Raw) -> _Members:
+def _members(*values: bytes | msgspec.Raw) -> Members:
     """The members of the first of *values* that is an object; `_NOTHING` when none is."""
     for value in values:
-        if value is _NONE:
+        if value is NONE:
             continue
         try:
             return _decode(value)

@@ -26,6 +26,7 @@ import attrs
 import msgspec
 
 from cpa.errors import MalformedRequest
+from cpa.formats.members import Members
 from cpa.types import JsonValue
 
 _T = TypeVar("_T")
@@ -61,6 +62,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     model: str
     stream: StreamFlag
+    members: Members | None = None
+    """What else was read on the way; None when the body is an odd one."""
 
 
 def chat_streams(flag: StreamFlag) -> bool:
@@ -81,8 +84,8 @@ class _Head(msgspec.Struct, gc=False):
     stream: msgspec.Raw = _ABSENT
 
 
-class _PlainHead(msgspec.Struct, gc=False):
-    """Both members as nearly everybody sends them."""
+class _PlainHead(Members, gc=False):
+    """Both members as nearly everybody sends them, and what is read beside them."""
 
     model: str = ""
     stream: bool | None | msgspec.UnsetType = msgspec.UNSET
@@ -183,7 +186,7 @@ def read_head(body: bytes) -> Head:
         plain = _decode_plain_head(body)
     except (ValueError, RecursionError):
         return _read_odd_head(body)
-    return Head(model=plain.model, stream=_PLAIN_FLAGS[plain.stream])
+    return Head(model=plain.model, stream=_PLAIN_FLAGS[plain.stream], members=plain)
 
 
 def _read_odd_head(body: bytes) -> Head:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Final
 
 import attrs
+import msgspec
 
 from cpa.abi import methods, wire
 from cpa.abi.kinds import B64, ZERO_TIME
@@ -83,9 +84,9 @@ async def parse(plugin: LivePlugin, file: CredentialFile, host: wire.HostSummary
     found: dict[str, Credential] = {}
     for number, record in enumerate(records, 1):
         identifier = record.id.strip() or (f"{origin.id}#{number}" if virtual else origin.id)
-        data = attrs.evolve(record, id=identifier)
+        data = msgspec.structs.replace(record, id=identifier)
         if not virtual and not data.storage_json.strip() and not data.metadata:
-            data = attrs.evolve(data, storage_json=file.raw)
+            data = msgspec.structs.replace(data, storage_json=file.raw)
         try:
             credential = credential_of(data, origin, virtual=virtual)
         except CredentialFileError as exc:
@@ -154,6 +155,6 @@ async def ask_refresh(
             scope_id=scope.id,
             unwind=scope.unwind,
         )
-    data = attrs.evolve(reply.auth, next_refresh_after=ZERO_TIME)  # only the one beside it counts
+    data = msgspec.structs.replace(reply.auth, next_refresh_after=ZERO_TIME)  # only the one beside it counts
     wanted = None if reply.next_refresh_after == ZERO_TIME else reply.next_refresh_after
     return Refreshed(credential=updated(credential, data, merge=False), wanted=wanted)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import attrs
+import msgspec
 
 from cpa.abi import wire
 from cpa.abi.kinds import ZERO_TIME, encode_any
@@ -321,7 +322,7 @@ def updated(old: Credential, data: wire.AuthData, *, merge: bool) -> Credential:
     if merge:
         metadata = {**old.metadata, **metadata}
         attributes = {**old.attributes, **data.attributes}
-    full = attrs.evolve(
+    full = msgspec.structs.replace(
         data,
         label=data.label or old.label,
         prefix=data.prefix or old.prefix,

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 import attrs
+import msgspec
 
 from cpa.abi.wire import Capabilities, ModelInfo
 from cpa.formats.models import ModelCard
@@ -101,7 +102,7 @@ def sensible_models(infos: Iterable[ModelInfo]) -> tuple[ModelInfo, ...]:
     for info in infos:
         name = info.id.strip()
         if sensible(name) and name not in found:
-            found[name] = info if name == info.id else attrs.evolve(info, id=name)
+            found[name] = info if name == info.id else msgspec.structs.replace(info, id=name)
             if len(found) == MAX_MODELS:
                 break
     return tuple(found.values())

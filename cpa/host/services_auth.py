@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import attrs
+import msgspec
 import trio
 
 from cpa.abi.envelope import HostCallError
@@ -99,7 +100,7 @@ class AuthService:
     def _entry(self, of_file: AuthEntry, credential: Credential) -> AuthEntry:
         assert self.accounts is not None
         state = self.accounts.state(credential)
-        return attrs.evolve(
+        return msgspec.structs.replace(
             of_file,
             id=credential.id,
             auth_index=credential.index,

@@ -377,7 +377,8 @@ def log_access(*, status: int, duration_s: float, client: str, method: str, path
     where = f"{_file_name(caller.f_code.co_filename)}:{caller.f_lineno}"
     # Not by way of structlog: this line is written for every request, and always has these fields.
     line = _renderer.access(level, where, status, round(duration_s * 1000, 3), client, method, path)
-    _sink_logger.write(line)
+    sink = _renderer.sink
+    (_sink_logger if sink is None else sink).write(line)
 
 
 __all__ = [

@@ -28,6 +28,7 @@ from cpa.observability.request_log_file import (
     Attempt,
     Capture,
     RecordData,
+    has_header,
     prune_errors,
     stamp,
     write_record,
@@ -174,9 +175,10 @@ class LiveRecord:
         if not self.active:
             return
         data = self._data
+        # References, not copies: up to the full limit even when only errors are logged, whatever the body is.
+        limit = MAX_CAPTURE_BYTES if self._errors_only or not data.multipart else 0
         for buffer in buffers:
-            # References, not copies: up to the full limit even when only errors are logged.
-            self._add(data.body, buffer, 0 if data.multipart else MAX_CAPTURE_BYTES)
+            self._add(data.body, buffer, limit)
 
     def attempt(
         self, *, url: str, method: str, headers: RawHeaders, body: Sequence[bytes] = (), auth: str = ""
@@ -239,6 +241,9 @@ class LiveRecord:
             return
         self.active = False
         self._data.status, self._data.canceled = status, canceled
+        if self._errors_only and self._data.multipart:  # where all requests are logged, nothing of it was kept
+            for capture in (self._data.body, *(attempt.body for attempt in self._data.attempts)):
+                capture.forget()
         self._logs._submit_record(self._data, self._settings)
 
     def _discard(self) -> None:
@@ -310,12 +315,9 @@ class RequestLogs:
         settings = self._settings
         if settings.commercial or (path.startswith(NOT_LOGGED) and _is_below(path)):
             return NO_RECORD
-        if method == "GET" and not _has(headers, b"upgrade", b"websocket"):
+        if method == "GET" and not has_header(headers, b"upgrade", b"websocket"):
             return NO_RECORD
-        multipart = _has(headers, b"content-type", b"multipart/")
-        return LiveRecord(
-            self, settings, RecordData(time(), method, path, query, headers, trace_id, transport, multipart=multipart)
-        )
+        return LiveRecord(self, settings, RecordData(time(), method, path, query, headers, trace_id, transport))
 
     def _submit_record(self, record: RecordData, settings: RequestLogSettings) -> None:
         size = sum(capture.memory_bytes for capture in record.captures())
@@ -421,14 +423,6 @@ class RequestLogs:
 
 def _is_below(path: str) -> bool:
     return any(path == root or path.startswith(root + "/") for root in NOT_LOGGED)
-
-
-def _has(headers: RawHeaders, name: bytes, start: bytes) -> bool:
-    size = len(name)
-    for key, value in headers:  # noqa: SIM110 - any() with a generator costs three times as much
-        if len(key) == size and key.lower() == name and value.lower().startswith(start):
-            return True
-    return False
 
 
 @asynccontextmanager

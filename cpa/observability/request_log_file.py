@@ -68,6 +68,10 @@ class Capture(msgspec.Struct, eq=False):
             self.kept_bytes += size
             self.memory_bytes += size
 
+    def forget(self) -> None:
+        """Keep nothing but the size."""
+        self.chunks, self.kept_bytes, self.memory_bytes, self.full = [], 0, 0, True
+
     def take(self) -> list[bytes]:
         """Hand the chunks over, to be spooled."""
         chunks, self.chunks, self.memory_bytes = self.chunks, [], 0
@@ -133,7 +137,6 @@ class RecordData(msgspec.Struct, eq=False):
     trace_id: str
     transport: str
     upstream_transport: str = "http"
-    multipart: bool = False
     body: Capture = msgspec.field(default_factory=Capture)
     attempts: list[Attempt] = []
     errors: list[tuple[float, str]] = []
@@ -143,6 +146,11 @@ class RecordData(msgspec.Struct, eq=False):
     response_headers: RawHeaders = ()
     response: Capture = msgspec.field(default_factory=Capture)
 
+    @property
+    def multipart(self) -> bool:
+        """Its body is a form with files, of which no more than the size is told."""
+        return has_header(self.headers, b"content-type", b"multipart/")
+
     def captures(self) -> Iterator[Capture]:
         """Every capture in it."""
         yield self.body
@@ -151,6 +159,11 @@ class RecordData(msgspec.Struct, eq=False):
         for attempt in self.attempts:
             yield attempt.body
             yield attempt.response
+
+
+def has_header(headers: RawHeaders, name: bytes, start: bytes) -> bool:
+    """One of *headers* is called *name* and begins with *start*; both in lower case, case does not count."""
+    return any(key.lower() == name and value.lower().startswith(start) for key, value in headers)
 
 
 def file_name(path: str, started_unix: float, trace_id: str, *, error: bool, number: int = 1) -> str:

@@ -88,7 +88,7 @@ CHUNK_STAGES = (
 )
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)  # see `ModelRequest`
 class Prepared:
     """A request on its way to one candidate, after interception and translation.
 

@@ -163,7 +163,8 @@ class Attempts:
 
     def _ask(self) -> SelectionAsk:
         request = self.run.request
-        session, pin = (request.extra_metadata.get(key) for key in (SESSION_KEY, PIN_KEY))
+        known = request.extra_metadata
+        session, pin = (known.get(SESSION_KEY), known.get(PIN_KEY)) if known else ("", "")
         return SelectionAsk(
             model=self.run.model,
             format=request.format,
@@ -182,9 +183,10 @@ class Attempts:
 
         Upstream asks the first one only; its documentation says otherwise (plugin-abi chapter 10, no. 15).
         """
-        entries = () if selection.settled else self.run.plan.of(StageKind.SCHEDULER_PICK)
+        settled = selection.settled
+        entries = () if settled else self.run.plan.of(StageKind.SCHEDULER_PICK)
         tier = {choice.credential.id: choice for choice in selection.choices()} if entries else {}
-        self._why = "the built-in scheduler's choice" if not selection.settled else "the credential's next model"
+        self._why = "the credential's next model" if settled else "the built-in scheduler's choice"
         if not tier:
             return selection.pick()
         for entry in entries:
@@ -298,6 +300,7 @@ class Attempts:
             request_id=run.execution.request_id,
             trace_id=run.execution.trace_id,
             execution=run.execution,
+            members=run.request.members if prepared.original is run.request.body else None,
         )
         self._plays_provider = not prepared.wire.native
         return self._account

@@ -11,6 +11,7 @@ from enum import StrEnum
 import attrs
 
 from cpa.errors import IllegalTransition, RawHeaders
+from cpa.formats.members import Members
 from cpa.formats.names import Format
 from cpa.pipeline.stage import Outcome
 from cpa.types import JsonValue, Operation, PluginId, TraceId
@@ -72,7 +73,7 @@ OUTCOMES: Mapping[State, Outcome] = {
 }
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)  # made for every request: without slots in two thirds of the time
 class ModelRequest:
     """What a client asks, as its protocol's route understood it.
 
@@ -86,6 +87,7 @@ class ModelRequest:
       trace_id: empty for executions that no HTTP request started.
       callers: plugins whose nested calls led here, outermost first.
       exit_format: protocol of the answer, where a plugin wants another one; None = the request's.
+      members: of *body*, as far as somebody has read them already.
       extra_metadata: joins the metadata that plugins see, e.g. where a nested execution comes from.
       pins: provider key to the id of the credential that is to be used as long as it is usable (proxy 4.1): who keeps a
         session with a provider wants the same one each time.
@@ -105,6 +107,7 @@ class ModelRequest:
     trace_id: TraceId = NO_TRACE
     callers: tuple[PluginId, ...] = ()
     exit_format: Format | None = None
+    members: Members | None = attrs.field(default=None, repr=False, eq=False)
     extra_metadata: Mapping[str, JsonValue] = attrs.field(factory=dict)
     pins: Mapping[str, str] = attrs.field(factory=dict)
 

@@ -95,7 +95,10 @@ def check_answer(fmt: Format, body: bytes, credential: Credential) -> None:
     Raises: UpstreamProtocolError when it is empty or no JSON; UpstreamStatusError when it is an error after all, which
     some gateways send with 200.
     """
-    start = body[:ANSWER_HEAD_BYTES].lstrip()
+    head = body[:ANSWER_HEAD_BYTES]
+    if head[:1] == b"{" and b'"error"' not in head:
+        return  # what nearly every answer is
+    start = head.lstrip()
     if not start:
         raise UpstreamProtocolError("upstream answered with an empty body", code="empty_response")
     if not start.startswith((b"{", b"[")):
@@ -145,7 +148,7 @@ def base_metadata(request: ModelRequest) -> JsonObject:
     for name, value in request.headers:
         if name == b"idempotency-key":
             metadata["idempotency_key"] = value.decode("latin-1")
-    return metadata | dict(request.extra_metadata)
+    return metadata | dict(request.extra_metadata) if request.extra_metadata else metadata
 
 
 def query_map(query: bytes) -> HeaderMap:

@@ -106,9 +106,9 @@ class ConfiguredScheduler:
 
     def select(self, candidates: Sequence[Candidate], ask: SelectionAsk, *, executors: Sequence[Executor]) -> Rounds:
         """See `cpa.types.Scheduler`."""
-        scheduling = self.scheduling
+        scheduling, model = self.scheduling, ask.model
         return Rounds(
-            scheduling.pool(candidates, executors, route_model(ask.model)),
+            scheduling.pool(candidates, executors, route_model(model) if model.endswith(")") else model),
             ask,
             self.settings,
             health=scheduling.health,

@@ -1,9 +1,10 @@
 """One client request to the model API, from its head to the last byte of its answer."""
 
-import secrets
 from collections.abc import Callable
+from functools import lru_cache
 from http import HTTPStatus
-from time import localtime, perf_counter, strftime
+from random import getrandbits
+from time import localtime, perf_counter, strftime, time
 
 import attrs
 import trio
@@ -198,22 +199,14 @@ class ModelCall:
         """What the pipeline is to execute. Raises: CpaError."""
         if principal is None:
             principal = await self._ask_plugins(body)
-        request = self.route.parse(self.head, body)
-        # As in the header maps that plugins know, there is no Host; nothing behind here needs it.
-        headers = tuple([pair for pair in request.headers if pair[0] != b"host"])
-        self.request = attrs.evolve(
-            request,
-            headers=headers,
-            path=self.route.pattern,
-            principal=principal.key,
-            peer=self.head.peer,
-            trace_id=self.trace_id,
-        )
+        head = self.head
+        head.pattern, head.principal, head.trace_id = self.route.pattern, principal.key, self.trace_id
+        request = self.request = self.route.parse(head, body)
         if self.live is not None:
-            self.live.understood(self.request)
+            self.live.understood(request)
         if request.stream:
-            self._framing = self.route.framing(self.head, self.runtime.config)
-        return self.request
+            self._framing = self.route.framing(head, self.runtime.config)
+        return request
 
     async def _ask_plugins(self, body: bytes) -> Principal:
         head = self.head
@@ -428,8 +421,10 @@ class ModelCall:
         """With the trace id, once a credential was selected: local time, the credential's index, this request's id."""
         if self._credential is None or self._credential.anonymous:
             return headers
-        stamp = strftime("%Y%m%d%H%M%S", localtime())
-        return (*headers, (b"x-cpa-trace-id", f"{stamp}-{self._credential.index}-{self.trace_id}".encode()))
+        return (
+            *headers,
+            (b"x-cpa-trace-id", f"{stamp(int(time()))}-{self._credential.index}-{self.trace_id}".encode()),
+        )
 
 
 async def serve_call(
@@ -453,7 +448,7 @@ async def serve_call(
       transport: of the client, for the request log.
       watch: gets the call before it runs and its record, and returns what is to be told instead of that.
     """
-    trace_id = TraceId(secrets.token_hex(4))
+    trace_id = TraceId(f"{getrandbits(32):08x}")
     request_id.set(trace_id)
     record = state.request_logs.begin(
         method=head.method,
@@ -501,9 +496,18 @@ async def serve_call(
     return call
 
 
+@lru_cache(maxsize=1)
+def stamp(now_s: int) -> str:
+    """Local time as trace ids have it."""
+    return strftime("%Y%m%d%H%M%S", localtime(now_s))
+
+
 def with_default_type(headers: RawHeaders) -> RawHeaders:
     """*headers*, as JSON unless they say otherwise."""
-    return headers if any(name == b"content-type" for name, _ in headers) else (*JSON_TYPE, *headers)
+    for name, _ in headers:
+        if name == b"content-type":
+            return headers
+    return (*JSON_TYPE, *headers)
 
 
 def without_type(headers: RawHeaders) -> RawHeaders:

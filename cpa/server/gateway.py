@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from cpa.errors import RawHeaders
+from cpa.formats.errors import render_error
+from cpa.formats.names import Format
 from cpa.observability.log import log_access
 from cpa.server import routes_claude, routes_embeddings, routes_gemini, routes_openai, routes_responses
 from cpa.server.body import Receive
@@ -103,7 +106,7 @@ class Gateway:
                 await responder.end()
             elif route is not None:
                 await self._model(route, scope, receive, responder, peer)
-            elif path == HEALTH and method in ("GET", "HEAD"):
+            elif path == HEALTH:
                 await self._health(responder, method)
             elif managed:
                 await self._manage(scope, receive, responder, peer)
@@ -126,10 +129,13 @@ class Gateway:
     async def _health(self, responder: Responder, method: str) -> None:
         """Say whether the proxy is ready; without a framework, which whoever waits for the start would wait for too."""
         ready = self._state.ready
-        body = b'{"status":"ok"}' if ready else b'{"status":"starting"}'
-        headers = ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)))
-        await responder.start(200 if ready else 503, headers)
-        if method == "GET":
+        status, body = (200, b'{"status":"ok"}') if ready else (503, b'{"status":"starting"}')
+        headers: RawHeaders = ((b"content-type", b"application/json"),)
+        if method not in ("GET", "HEAD"):
+            status, body = render_error(Format.OPENAI, status=405, message="Method Not Allowed")
+            headers = (*headers, (b"allow", b"GET, HEAD, OPTIONS"))
+        await responder.start(status, (*headers, (b"content-length", b"%d" % len(body))))
+        if method != "HEAD":
             await responder.write(body)
         await responder.end()
 

@@ -19,9 +19,11 @@ from wsgiref.handlers import format_date_time
 
 import attrs
 import httptools
+import trio
 
 from cpa.errors import RawHeaders
 from cpa.observability.log import get_logger
+from cpa.server.body import LINGER_S
 
 log = get_logger()
 
@@ -31,6 +33,8 @@ AHEAD_BYTES: Final = 256 << 10
 """What a client may send ahead of the answer that it waits for; one that sends more is treated as gone."""
 SEND_PIECE_BYTES: Final = 256 << 10
 """A larger write goes out in pieces, so that a slow client that does read shows progress to the sweep."""
+SKIP_BYTES: Final = 64 << 10
+"""A body that the application did not read is read and forgotten up to this size; beyond, the connection ends."""
 
 Message = MutableMapping[str, Any]
 App = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
@@ -61,20 +65,16 @@ class Request:
 
 
 class _Head:
-    """What llhttp finds."""
+    """What llhttp calls back: it judges the head. What the lines are is plain to see once there is nothing odd in them."""
 
-    __slots__ = ("complete", "headers", "target")
+    __slots__ = ("complete", "target")
 
     def __init__(self) -> None:
         self.target = b""
-        self.headers: list[tuple[bytes, bytes]] = []
         self.complete = False
 
     def on_url(self, url: bytes) -> None:
         self.target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self.complete = True
@@ -98,7 +98,10 @@ def read_head(head: bytes) -> Request | None:
         return None
     if not found.complete or parser.get_http_version() != "1.1" or not _TARGET.fullmatch(found.target):
         return None
-    headers = found.headers
+    headers = [
+        (name.lower(), value.strip(b" \t"))
+        for name, value in [line.split(b":", 1) for line in head[:-4].split(b"\r\n")[1:]]
+    ]
     names = [name for name, _ in headers]
     method = parser.get_method()
     if names.count(b"host") != 1 or not _ELSEWHERE.isdisjoint(names) or not method.isalpha() or method == b"CONNECT":
@@ -110,10 +113,12 @@ def read_head(head: bytes) -> Request | None:
             return None
         length = int(text)
     if b"connection" in names:
-        told = {value.strip().lower() for name, value in headers if name == b"connection"}
-        if not told <= {b"keep-alive", b"close"}:
-            return None
-        keep = b"close" not in told
+        for name, value in headers:
+            if name == b"connection" and value != b"keep-alive":
+                told = value.strip().lower()
+                if told not in (b"keep-alive", b"close"):
+                    return None
+                keep = keep and told == b"keep-alive"
     return Request(method=method.decode().upper(), target=found.target, headers=headers, length=length, keep=keep)
 
 
@@ -162,13 +167,18 @@ class Exchange:
     async def receive(self) -> Message:
         """ASGI's receive. Cancellation: nothing is lost, the call may be repeated."""
         if self.unread:
-            data = bytes(self.ahead) or await self.read()
-            if not data:
-                self.gone = True
-                return _GONE
-            piece = data[: self.unread]
+            if self.ahead:
+                piece = bytes(self.ahead[: self.unread])
+                del self.ahead[: len(piece)]
+            else:
+                piece = await self.read()
+                if not piece:
+                    self.gone = True
+                    return _GONE
+                if len(piece) > self.unread:
+                    self.ahead += piece[self.unread :]
+                    piece = piece[: self.unread]
             self.unread -= len(piece)
-            self.ahead[:] = data[len(piece) :]
             self._asked = True
             return {"type": "http.request", "body": piece, "more_body": self.unread > 0}
         if not self._asked:
@@ -190,8 +200,11 @@ class Exchange:
                 raise ValueError("an answer begins with its head")
             await self.write(message.get("body", b""), more=message.get("more_body", False))
 
-    def begin(self, status: int, headers: RawHeaders) -> None:
-        """Begin the answer. Nothing is written yet: head and first bytes leave together. Raises: ValueError."""
+    def begin(self, status: int, headers: RawHeaders, fixed: RawHeaders = ()) -> None:
+        """Begin the answer. Nothing is written yet: head and first bytes leave together. Raises: ValueError.
+
+        *fixed*: more headers, of a few sets that do not change and say nothing of the connection or the body.
+        """
         if self.started:
             raise ValueError("the answer has begun already")
         lines, names, length, dated = [], [], None, False
@@ -215,17 +228,7 @@ class Exchange:
         if chunked:
             lines.append(b"transfer-encoding: chunked\r\n")
         lines.append(b"connection: keep-alive\r\n" if self.keep else b"connection: close\r\n")
-        fields = b"".join(lines)
-        # A value that came from elsewhere can end neither its line nor the head.
-        ends = len(lines)
-        if (
-            not (fields.count(b"\r\n") == fields.count(b"\n") == fields.count(b"\r") == ends)
-            or fields.translate(None, _HARMLESS)
-            or not all(names)
-            or b"".join(names).translate(None, _TOKEN)
-        ):
-            raise ValueError("a header of the answer holds what no header may")
-        self._head = b"%b%b\r\n" % (_status_line(status), fields)
+        self._head = b"%b%b%b\r\n" % (_status_line(status), checked(lines, names), _rendered(fixed) if fixed else b"")
         self.started, self._silent, self._chunked, self._left = True, silent, chunked, length
 
     async def write(self, data: bytes, *, more: bool) -> None:
@@ -265,6 +268,10 @@ async def exchange(app: App, one: Exchange, scope: Message) -> bool:
     except Exception:
         log.exception("request.crashed")
         await one.refuse()
+    if one.complete and one.keep and 0 < one.unread <= SKIP_BYTES:
+        with trio.move_on_after(LINGER_S):  # nobody wanted it; what follows is the next request
+            while one.unread and not one.gone:
+                await one.receive()
     return one.complete and one.keep and not one.gone and not one.unread
 
 
@@ -304,6 +311,29 @@ def head_end(data: bytearray) -> int:
     if end >= 0:
         return end + 4 if end + 4 <= MAX_HEAD_BYTES else -1
     return -1 if len(data) >= MAX_HEAD_BYTES or b"\n\n" in data or b"\n\r\n" in data else 0
+
+
+def checked(lines: list[bytes], names: list[bytes]) -> bytes:
+    """*lines* of headers as one; *names* are theirs. A value that came from elsewhere ends neither its line nor the head.
+
+    Raises: ValueError.
+    """
+    fields = b"".join(lines)
+    ends = len(lines)
+    if (
+        not (fields.count(b"\r\n") == fields.count(b"\n") == fields.count(b"\r") == ends)
+        or fields.translate(None, _HARMLESS)
+        or not all(names)
+        or b"".join(names).translate(None, _TOKEN)
+    ):
+        raise ValueError("a header of the answer holds what no header may")
+    return fields
+
+
+@lru_cache(maxsize=16)
+def _rendered(headers: RawHeaders) -> bytes:
+    """The lines of *headers*. Raises: ValueError."""
+    return checked([b"%b: %b\r\n" % pair for pair in headers], [name for name, _ in headers])
 
 
 @lru_cache(maxsize=1)

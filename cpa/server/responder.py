@@ -36,8 +36,8 @@ STREAM_HEADERS: RawHeaders = (
 class Direct(Protocol):
     """What an answer is written to without messages (http1.Exchange)."""
 
-    def begin(self, status: int, headers: RawHeaders) -> None:
-        """Give the head, which leaves with the first bytes."""
+    def begin(self, status: int, headers: RawHeaders, fixed: RawHeaders = ()) -> None:
+        """Give the head, which leaves with the first bytes. *fixed*: headers that are the same for many answers."""
         ...
 
     async def write(self, data: bytes, *, more: bool) -> None:
@@ -88,7 +88,7 @@ class Responder:
     async def _start(self, status: int, headers: RawHeaders) -> None:
         self.status = int(status)
         if self.direct is not None:
-            self.direct.begin(self.status, (*headers, *self.cors))
+            self.direct.begin(self.status, headers, self.cors)
             return
         self.hold()
         await self.send({"type": "http.response.start", "status": status, "headers": [*headers, *self.cors]})
@@ -97,7 +97,10 @@ class Responder:
         """Send a piece of the body, which leaves at once."""
         if self._lock is None:
             self.body_bytes += len(data)
-            await self._write(data, more=True)
+            if self.direct is not None:
+                await self.direct.write(data, more=True)
+            else:
+                await self._write(data, more=True)
             return
         async with self._lock:
             self.body_bytes += len(data)

@@ -8,12 +8,13 @@ import attrs
 from cpa.config.schema import Config
 from cpa.errors import MalformedRequest, RawHeaders
 from cpa.formats.json import Head, StreamFlag, read_head
+from cpa.formats.members import Members
 from cpa.formats.names import Format
-from cpa.pipeline.exchange import ModelRequest
-from cpa.types import Operation
+from cpa.pipeline.exchange import NO_TRACE, ModelRequest
+from cpa.types import Operation, TraceId
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True, eq=False)
 class ClientHead:
     """A client's request without its body.
 
@@ -22,6 +23,7 @@ class ClientHead:
       headers: lower-case names, in order.
       peer: address of the socket's other end, never of a header.
       http_version: ``1.0``, ``1.1`` or ``2``.
+      pattern, principal, trace_id: of the model request that it is going to be, see `ModelRequest`; set by who knows.
     """
 
     method: str
@@ -30,6 +32,37 @@ class ClientHead:
     headers: RawHeaders = attrs.field(default=(), repr=False)
     peer: str = ""
     http_version: str = "1.1"
+    pattern: str = ""
+    principal: str = attrs.field(default="", repr=False)
+    trace_id: TraceId = NO_TRACE
+
+    def request(
+        self,
+        fmt: Format,
+        operation: Operation,
+        body: bytes,
+        *,
+        model: str,
+        stream: bool,
+        alt: str = "",
+        members: Members | None = None,
+    ) -> ModelRequest:
+        """What the pipeline is to execute for it. Without Host, which header maps of plugins do not have either."""
+        return ModelRequest(
+            format=fmt,
+            operation=operation,
+            model=model,
+            stream=stream,
+            body=body,
+            members=members,
+            headers=tuple([pair for pair in self.headers if pair[0] != b"host"]),
+            query=self.query,
+            path=self.pattern,
+            alt=alt,
+            principal=self.principal,
+            peer=self.peer,
+            trace_id=self.trace_id,
+        )
 
     def header(self, name: bytes) -> bytes:
         """The first header of that lower-case *name*, or empty."""
@@ -112,14 +145,8 @@ def generation(fmt: Format, streams: Callable[[StreamFlag], bool]) -> Parse:
 
     def parse(head: ClientHead, body: bytes) -> ModelRequest:
         found = model_head(body)
-        return ModelRequest(
-            format=fmt,
-            operation=Operation.GENERATE,
-            model=found.model,
-            stream=streams(found.stream),
-            body=body,
-            headers=head.headers,
-            query=head.query,
+        return head.request(
+            fmt, Operation.GENERATE, body, model=found.model, stream=streams(found.stream), members=found.members
         )
 
     return parse

@@ -9,15 +9,7 @@ from cpa.types import Operation
 
 def parse_count(head: ClientHead, body: bytes) -> ModelRequest:
     """A request to count a Messages body's tokens."""
-    return ModelRequest(
-        format=Format.CLAUDE,
-        operation=Operation.COUNT_TOKENS,
-        model=model_head(body).model,
-        stream=False,
-        body=body,
-        headers=head.headers,
-        query=head.query,
-    )
+    return head.request(Format.CLAUDE, Operation.COUNT_TOKENS, body, model=model_head(body).model, stream=False)
 
 
 ROUTES: Routes = {

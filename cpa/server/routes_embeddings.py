@@ -8,15 +8,7 @@ from cpa.types import Operation
 
 def parse(head: ClientHead, body: bytes) -> ModelRequest:
     """A request whose body passes as it is, but for the model's name."""
-    return ModelRequest(
-        format=Format.OPENAI,
-        operation=Operation.EMBED,
-        model=model_head(body).model,
-        stream=False,
-        body=body,
-        headers=head.headers,
-        query=head.query,
-    )
+    return head.request(Format.OPENAI, Operation.EMBED, body, model=model_head(body).model, stream=False)
 
 
 EMBEDDINGS = ModelRoute(pattern="/v1/embeddings", format=Format.OPENAI, parse=parse)

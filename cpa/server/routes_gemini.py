@@ -42,15 +42,7 @@ def parse(head: ClientHead, body: bytes) -> ModelRequest:
     if not body[:64].lstrip(BLANKS).startswith(b"{"):
         raise MalformedRequest("request body: expected a JSON object")
     operation, stream = ACTIONS[action]
-    return ModelRequest(
-        format=Format.GEMINI,
-        operation=operation,
-        model=model,
-        stream=stream,
-        body=body,
-        headers=head.headers,
-        query=head.query,
-    )
+    return head.request(Format.GEMINI, operation, body, model=model, stream=stream)
 
 
 class ArrayFraming:

@@ -31,16 +31,7 @@ def parse_count(head: ClientHead, body: bytes) -> ModelRequest:
 
 
 def _unstreamed(head: ClientHead, body: bytes, operation: Operation, *, model: str, alt: str = "") -> ModelRequest:
-    return ModelRequest(
-        format=Format.OPENAI_RESPONSE,
-        operation=operation,
-        model=model,
-        stream=False,
-        body=body,
-        headers=head.headers,
-        query=head.query,
-        alt=alt,
-    )
+    return head.request(Format.OPENAI_RESPONSE, operation, body, model=model, stream=False, alt=alt)
 
 
 RESPONSES = ModelRoute(pattern="/v1/responses", format=Format.OPENAI_RESPONSE, parse=parse_responses)

@@ -45,10 +45,23 @@ _NOT_COUNTED: Final = frozenset({"max_tokens", "stream", "metadata", "stop_seque
 def estimate(request: IRRequest) -> int:
     """How many tokens *request* is, roughly; the same for the same request."""
     found = _Collected()
-    for block in request.system:
-        found.take(block.written or block.text)
     for turn in request.turns:
         found.look(turn.parts)
+    return _total(request, found)
+
+
+def estimate_sorted(request: IRRequest, said: list[Text], calls: list[Call], others: list[Part]) -> int:
+    """The same for whoever has looked at all parts, and knows which are texts, results that are one text included, and
+    which are calls."""
+    found = _Collected()
+    found.take([text.written or text.text for text in said])
+    found.take_calls(calls)
+    found.look(others)
+    return _total(request, found)
+
+
+def _total(request: IRRequest, found: "_Collected") -> int:
+    found.take([block.written or block.text for block in request.system])
     counts = (
         _of_tools(request),
         count_chars("\n".join(found.texts).encode("utf-8", "replace")),
@@ -88,12 +101,17 @@ class _Collected:
         self.plain = 0
         self.extra = 0
 
-    def take(self, written: Written) -> None:
-        """A text as it came."""
-        if type(written) is msgspec.Raw:
-            self.literals.append(written)
-        else:
-            self.texts.append(written)
+    def take(self, texts: list[Written]) -> None:
+        """Texts as they came."""
+        self.literals += [text for text in texts if type(text) is msgspec.Raw]
+        self.texts += [text for text in texts if type(text) is str]
+
+    def take_calls(self, calls: list[Call]) -> None:
+        """Calls, of which only names and arguments are read by a model."""
+        for call in calls:
+            written = call.written
+            undecoded = type(written) is msgspec.Raw and not call.args_text
+            self.plain += len(call.name) + len(written if undecoded else call.args)
 
     def look(self, parts: Sequence[Part]) -> None:
         """The parts of a turn, or of a result."""
@@ -101,11 +119,9 @@ class _Collected:
             if type(part) is Result and len(part.parts) == 1 and not part.json:
                 part = part.parts[0]
             if type(part) is Text:
-                self.take(part.written or part.text)
+                self.take([part.written or part.text])
             elif type(part) is Call:
-                written = part.written
-                undecoded = type(written) is msgspec.Raw and not part.args_text
-                self.plain += len(part.name) + len(written if undecoded else part.args)
+                self.take_calls([part])
             elif type(part) is Result:
                 self.plain += len(part.json)
                 self.look(part.parts)

@@ -197,7 +197,7 @@ class Call(Comparable):
       name: in the client's spelling; *namespace*: of a Responses tool.
       args: JSON text of an object (`Shape.JSON` from Claude and Gemini), or the argument string as it came.
       args_text: *args* is a string that somebody else wrote and need not be JSON (Chat, Responses, custom tools).
-      written: the arguments as they came: the string, decoded or (*args_text*) not, or the undecoded object. None = only
+      written: the arguments as they came: the string, undecoded or not, or the undecoded object. None = only
         *args* has them.
     """
 

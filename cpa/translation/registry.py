@@ -10,7 +10,6 @@ from cpa.formats.errors import WireError
 from cpa.formats.names import Format
 from cpa.formats.sse import event_data, parse_event, split_events
 from cpa.translation.context import Context
-from cpa.translation.counting import estimate
 from cpa.translation.filters import StopGuard, open_stop_guard
 from cpa.translation.ir import Close, End, Err, IREvent, IRRequest, Ping, Start, Usage
 from cpa.translation.loss import StrictLoss
@@ -52,8 +51,6 @@ def read_request(body: bytes, ctx: Context) -> IRRequest:
             request.reasoning = with_suffix(request.reasoning, wish)
     if ctx.responses is not None and ctx.client is Format.OPENAI_RESPONSE:
         ctx.client_body = body
-    if ctx.client is Format.CLAUDE and ctx.stream:
-        ctx.estimated_input = estimate(request)  # Claude's streams say at their start what was read
     return request
 
 

@@ -17,10 +17,11 @@ from cpa.translation.schema_claude import ClaudeOutput
 from cpa.translation.schema_json_tier import JsonTier
 from cpa.translation.schema_openapi_tier import OpenApiTier
 from cpa.translation.schema_roots import as_json_schema, as_schema, is_sound, repaired, satisfies_strict
-from cpa.translation.schema_walk import SchemaTooBig, read
+from cpa.translation.schema_walk import Schema, SchemaTooBig, measure, read, read_measured
 
 __all__ = ["clean_claude_output", "clean_gemini", "from_openapi", "is_strict", "repair_root"]
 
+_NOT_AT_ROOT: Final = ("enum", "const", "nullable")
 MAX_CACHED: Final = 2048
 """Schemas; an agent has about a hundred."""
 MAX_CACHED_SCHEMA_BYTES: Final = 32 * 1024
@@ -81,17 +82,30 @@ def clean_gemini(
 
     def make(raw: bytes) -> _Cleaned:
         try:
-            value = read(raw)
-            root = repaired(value) if root_object else as_schema(value)
-            if root_object:  # literals of a whole argument object say nothing, but would make it nullable
-                root = {key: member for key, member in root.items() if key not in ("enum", "const")}
-            work = cleaner(root)
+            value, size = read_measured(raw)
+            if not root_object:
+                root = as_schema(value)
+                size = measure(root)
+            elif isinstance(value, dict) and is_sound(raw):
+                root = _without_literals(value)
+            else:
+                root = _without_literals(repaired(value))
+                size = measure(root)
+            # A reference is spelled out, or its first letters are escaped.
+            work = cleaner(root, size, linked=b"$ref" in raw or b"\\u" in raw)
             return _Cleaned(schema=encode(work.clean()), lost=tuple(sorted(work.lost)))
         except SchemaTooBig:
             return _TOO_BIG
 
     kind = f"gemini-{tier}-{'tool' if root_object else 'output'}"
     return _noted(_cache.get(kind, schema, make), schema, ctx, path)
+
+
+def _without_literals(root: Schema) -> Schema:
+    """Arguments cannot be null, and literals of all of them say nothing, but would make them nullable."""
+    if any(key in root for key in _NOT_AT_ROOT):
+        return {key: member for key, member in root.items() if key not in _NOT_AT_ROOT}
+    return root
 
 
 def clean_claude_output(schema: bytes, ctx: Context | None = None, path: str = "response_format") -> bytes:

@@ -11,6 +11,7 @@ from cpa.translation.schema_walk import (
     fill,
     hint,
     hint_allowed,
+    measure,
     merge_all_of,
     ref_name,
     renamed,
@@ -72,7 +73,7 @@ class ClaudeOutput:
         self.lost: set[str] = set()
         """Constraints that the model is no longer held to."""
         self._root = root
-        self._budget = Budget(root)
+        self._budget = Budget(measure(root))
         self._merged: tuple[str, ...] = ()  # pointers that an ``allOf`` around the present place has brought in
         self._lifted = ""  # description that stood beside the reference that the last schema was
 
@@ -149,9 +150,10 @@ class ClaudeOutput:
             self._object(cleaned, node, hints)
         elif isinstance(node.get("properties"), dict):
             handled -= {"properties", "required"}
-        if kind == "string" and node.get("format") in STRING_FORMATS:
+        form = node.get("format")
+        if kind == "string" and isinstance(form, str) and form in STRING_FORMATS:
             handled.add("format")
-            cleaned["format"] = node["format"]
+            cleaned["format"] = form
         if kind == "array":
             if isinstance(node.get("items"), dict | bool):
                 handled.add("items")

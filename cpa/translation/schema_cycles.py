@@ -2,8 +2,19 @@
 
 from collections.abc import Iterator, Mapping
 
-from cpa.translation.schema_walk import Schema, canonical, children, resolve
+from cpa.translation.schema_walk import Schema, canonical, children, inner, resolve
 from cpa.types import JsonValue
+
+
+def has_refs(root: Schema) -> bool:
+    """Whether anything in *root* refers to anything, so that its schemas have to be looked at together."""
+    level: list[JsonValue] = [root]
+    while level:
+        nodes = [node for node in level if isinstance(node, dict)]
+        if any("$ref" in node for node in nodes):
+            return True
+        level = [child for node in nodes for child in inner(node)]
+    return False
 
 
 def cycle_ids(root: Schema) -> dict[str, int]:

@@ -6,15 +6,16 @@ The vendor documents a subset of JSON Schema; what is outside of it becomes text
 import re
 from collections import Counter
 
-from cpa.translation.schema_cycles import cycle_ids
+from cpa.translation.schema_cycles import cycle_ids, has_refs
 from cpa.translation.schema_walk import (
+    TYPES,
     Budget,
     Schema,
     canonical,
-    children,
     escape,
     hint,
     hint_allowed,
+    inner,
     is_number,
     merge_all_of,
     ref_name,
@@ -53,6 +54,8 @@ HINTED = frozenset(
 
 _TEXTS = frozenset({"$id", "$anchor", "format", "title", "description"})
 _NUMBERS = frozenset({"minItems", "maxItems", "minimum", "maximum"})
+_PLACES = {"required": "required", "enum": "enum", "const": "enum", "$defs": "$defs", "definitions": "$defs"}
+"""What is written when all else is known keeps the place that it had."""
 
 
 DROPPED = frozenset(
@@ -76,12 +79,14 @@ class JsonTier:
     Members keep their places, those that only appear by cleaning come last, so that cleaning twice changes nothing.
     """
 
-    def __init__(self, root: Schema) -> None:
+    def __init__(self, root: Schema, size: int, *, linked: bool = True) -> None:
+        """*size*: what `schema_walk.measure` says of *root*. *linked*: there may be references in it."""
         self.lost: set[str] = set()
         """Constraints that the model is no longer held to."""
         self._root = root
-        self._budget = Budget(root)
-        self._cycles = cycle_ids(root)
+        self._budget = Budget(size)
+        self._linked = linked and has_refs(root)
+        self._cycles = cycle_ids(root) if self._linked else {}
         self._around: Counter[int] = Counter()  # components of the referenced schemas around the present place
         self._merged: tuple[str, ...] = ()  # pointers that an ``allOf`` around the present place has brought in
         self._cyclic = False  # a cyclic reference was met since this was last cleared
@@ -91,7 +96,8 @@ class JsonTier:
         """The schema in the subset. Raises: SchemaTooBig."""
         hints: list[str] = []
         cleaned = self._child(self._root, "#", "root", hints)
-        self._settle_refs(cleaned)
+        if self._linked:
+            self._settle_refs(cleaned)
         return cleaned
 
     def _node(self, node: JsonValue, path: str) -> Schema:
@@ -99,17 +105,28 @@ class JsonTier:
         self._lifted = ""
         if not isinstance(node, dict):
             return {}  # true; Gemini has no false
+        self._budget.enter()
+        entangled = self._linked or "allOf" in node  # as few are
+        cleaned = self._entangled(node, path) if entangled else self._plain(node, path)
+        self._budget.leave()
+        return cleaned
+
+    def _entangled(self, node: Schema, path: str) -> Schema:
+        """A schema that others may lead to, or that leads to others."""
         component = self._cycles.get(path, -1)
         merged = self._merged
         self._around[component] += 1
         try:
-            with self._budget.level():
-                node, self._merged = merge_all_of(self._root, node, self._budget, merged)
-                ref = node.get("$ref")
-                return self._reference(node, ref, path) if isinstance(ref, str) else self._plain(node, path)
+            node, self._merged = merge_all_of(self._root, node, self._budget, merged)
+            ref = node.get("$ref")
+            return self._reference(node, ref, path) if isinstance(ref, str) else self._plain(node, path)
         finally:
             self._around[component] -= 1
             self._merged = merged
+
+    def _below(self, path: str, *names: str) -> str:
+        """The pointer of what stands under *names* in the schema at *path*, if anybody will ask for it."""
+        return "/".join((path, *map(escape, names))) if self._cycles else path
 
     def _reference(self, node: Schema, ref: str, path: str) -> Schema:
         description = node.get("description")
@@ -136,54 +153,69 @@ class JsonTier:
     def _plain(self, node: Schema, path: str) -> Schema:
         cleaned: Schema = {}
         hints: list[str] = []
+        demanded: list[str] = []
         optional: set[str] = set()
         for key, value in node.items():
-            match key:
-                case "$id" | "$anchor" | "format" | "title" | "description" if isinstance(value, str):
+            if key in _TEXTS:  # the most frequent first
+                if isinstance(value, str):
                     cleaned[key] = value
-                case "minItems" | "maxItems" | "minimum" | "maximum" if is_number(value):
+            elif key == "type":
+                if isinstance(value, str) and value in TYPES:
+                    cleaned["type"] = value
+                elif names := type_names(value):
+                    cleaned["type"] = [*names] if isinstance(value, list) else names[0]
+            elif key in _NUMBERS:
+                if is_number(value):
                     cleaned[key] = value
-                case "type":
-                    names = type_names(value)
-                    if names:
-                        cleaned["type"] = [*names] if isinstance(value, list) else names[0]
-                case "$defs" | "definitions":
-                    cleaned["$defs"] = None  # keeps the place
-                case "properties" if isinstance(value, dict):
-                    cleaned["properties"], optional = self._properties(node, value, path, hints)
-                case "required" | "enum":
-                    cleaned[key] = None
-                case "const":
-                    cleaned["enum"] = None
-                case "propertyOrdering" if isinstance(value, list):
-                    cleaned[key] = [*strings(value)]
-                case "items" if isinstance(value, list) and value:
-                    cleaned["prefixItems"] = self._list(value, f"{path}/items", "items", hints)
-                case "items" if isinstance(value, dict) or value is True:
-                    cleaned["items"] = self._child(value, f"{path}/items", "items", hints)
-                case "additionalProperties" if isinstance(value, bool):
-                    cleaned[key] = value
-                case "additionalProperties" if isinstance(value, dict):
-                    cleaned[key] = self._child(value, f"{path}/{key}", key, hints)
-                case "anyOf" | "oneOf" | "prefixItems" if isinstance(value, list) and value:
-                    cleaned[key] = self._list(value, f"{path}/{key}", key, hints)
-                case _ if key in HINTED:
-                    hints.append(hint(key, value))
-                    self.lost.add(key)
-                case _ if key in DROPPED:
-                    self.lost.add(key)
-        hints += exclusive_bounds(cleaned, node)
-        hints += self._literals(cleaned, node)
-        cleaned.update(self._definitions(node, path))
+            elif key in _PLACES:
+                cleaned[_PLACES[key]] = None
+            elif key == "additionalProperties" and isinstance(value, bool):
+                cleaned[key] = value
+            elif key == "properties":
+                if isinstance(value, dict):
+                    demanded = required_names(node)
+                    cleaned["properties"], optional = self._properties(value, demanded, path, hints)
+            elif key in HINTED:
+                hints.append(hint(key, value))
+                self.lost.add(key)
+            elif key in DROPPED:
+                self.lost.add(key)
+            else:
+                self._inner(cleaned, key, value, path, hints)
+        if "exclusiveMinimum" in node or "exclusiveMaximum" in node:
+            hints += exclusive_bounds(cleaned, node)
+        if "enum" in node or "const" in node:
+            hints += self._literals(cleaned, node)
+        if "$defs" in node or "definitions" in node:
+            cleaned.update(self._definitions(node, path))
         properties = cleaned.get("properties")
-        known = properties if isinstance(properties, dict) else {}
-        required: list[JsonValue] = [name for name in required_names(node) if name in known and name not in optional]
-        cleaned["required"] = required or None
+        if isinstance(properties, dict):
+            required: list[JsonValue] = [name for name in demanded if name in properties and name not in optional]
+            cleaned["required"] = required or None
         if node.get("nullable") is True:
             add_null(cleaned)
-        cleaned["description"] = with_hints(cleaned.get("description"), hints) or None
+        if hints or ("description" in cleaned and not cleaned["description"]):
+            cleaned["description"] = with_hints(cleaned.get("description"), hints) or None
         self._lifted = ""
-        return {key: value for key, value in cleaned.items() if value is not None}
+        if None in cleaned.values():
+            return {key: value for key, value in cleaned.items() if value is not None}
+        return cleaned
+
+    def _inner(self, cleaned: Schema, key: str, value: JsonValue, path: str, hints: list[str]) -> None:
+        """A keyword that holds schemas; others that are left say nothing here."""
+        match key:
+            case "propertyOrdering" if isinstance(value, list):
+                cleaned[key] = [*strings(value)]
+            case "items" if isinstance(value, list) and value:
+                cleaned["prefixItems"] = self._list(value, self._below(path, key), key, hints)
+            case "items" if isinstance(value, dict) or value is True:
+                cleaned["items"] = self._child(value, self._below(path, key), key, hints)
+            case "additionalProperties" if isinstance(value, dict):
+                cleaned[key] = self._child(value, self._below(path, key), key, hints)
+            case "anyOf" | "oneOf" | "prefixItems" if isinstance(value, list) and value:
+                cleaned[key] = self._list(value, self._below(path, key), key, hints)
+            case _:
+                pass
 
     def _child(self, node: JsonValue, path: str, label: str, hints: list[str]) -> Schema:
         """A schema inside another, whose *hints* get what may not stand beside a reference."""
@@ -193,7 +225,7 @@ class JsonTier:
         return cleaned
 
     def _list(self, nodes: list[JsonValue], path: str, label: str, hints: list[str]) -> list[JsonValue]:
-        return [self._child(node, f"{path}/{place}", label, hints) for place, node in enumerate(nodes)]
+        return [self._child(node, self._below(path, str(place)), label, hints) for place, node in enumerate(nodes)]
 
     def _definitions(self, node: Schema, path: str) -> Schema:
         found: Schema = {}
@@ -203,19 +235,22 @@ class JsonTier:
             if isinstance(definitions, dict):
                 for name, child in definitions.items():
                     if name not in found:
-                        found[name] = self._node(child, f"{path}/{key}/{escape(name)}")
+                        found[name] = self._node(child, self._below(path, key, name))
         self._cyclic = cyclic  # what a definition holds is not at this place
         return {"$defs": found} if found else {}
 
-    def _properties(self, node: Schema, properties: Schema, path: str, hints: list[str]) -> tuple[Schema, set[str]]:
+    def _properties(
+        self, properties: Schema, required: list[str], path: str, hints: list[str]
+    ) -> tuple[Schema, set[str]]:
         """(cleaned properties, names that cannot be required, because they recur)."""
-        outside = self._cyclic
-        required = set(required_names(node))
         cleaned: Schema = {}
         optional: set[str] = set()
+        if not self._linked:
+            return {name: self._node(child, path) for name, child in properties.items()}, optional
+        outside = self._cyclic
         for name, child in properties.items():
             self._cyclic = False
-            cleaned[name] = self._child(child, f"{path}/properties/{escape(name)}", name, hints)
+            cleaned[name] = self._child(child, self._below(path, "properties", name), name, hints)
             if self._cyclic and name in required:
                 optional.add(name)
                 self.lost.add("required")
@@ -247,7 +282,7 @@ class JsonTier:
             node = stack.pop()
             if isinstance(node, dict):
                 nodes.append(node)
-                stack.extend(child for _, child in children(node))
+                stack += inner(node)
         anchors = {f"#{node['$anchor']}" for node in nodes if "$anchor" in node}
         for node in nodes:
             ref = node.get("$ref")

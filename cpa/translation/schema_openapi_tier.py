@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from cpa.formats.json import encode
 from cpa.translation.schema_json_tier import DROPPED, HINTED, exclusive_bounds
 from cpa.translation.schema_walk import (
+    TYPES,
     Budget,
     Schema,
     canonical,
@@ -34,17 +35,20 @@ MAX_DESCRIBED_CHARS = 500
 _KEPT_NUMBERS = frozenset(
     {"minItems", "maxItems", "minProperties", "maxProperties", "minLength", "maxLength", "minimum", "maximum"}
 )
+_COMPOSED = frozenset({"allOf", "anyOf", "oneOf"})
 _NULL: Schema = {"type": "null"}
 
 
 class OpenApiTier:
     """Cleans one schema. Members keep their places, as in `schema_json_tier.JsonTier`."""
 
-    def __init__(self, root: Schema) -> None:
+    def __init__(self, root: Schema, size: int, *, linked: bool = True) -> None:
+        """*size*: what `schema_walk.measure` says of *root*. *linked*: there may be references in it."""
         self.lost: set[str] = set()
         """Constraints that the model is no longer held to."""
         self._root = root
-        self._budget = Budget(root)
+        self._budget = Budget(size)
+        self._linked = linked
 
     def clean(self) -> Schema:
         """The schema in the dialect. Raises: SchemaTooBig, also when its references unfold to too much."""
@@ -54,14 +58,23 @@ class OpenApiTier:
         """One schema; *path*: the references that are being unfolded around it."""
         if not isinstance(node, dict):
             return {}
-        with self._budget.level():
-            node, path = merge_all_of(self._root, node, self._budget, path)
-            if not isinstance(node.get("$ref"), str):
-                node, path = self._with_branches(node, path)
-            ref = node.get("$ref")
-            if isinstance(ref, str):
-                return self._unfolded(node, ref, path)
-            return self._plain(self._with_one_type(node), path)
+        self._budget.enter()
+        if not self._linked and not _COMPOSED & node.keys():  # as nearly all are
+            cleaned = self._plain(self._with_one_type(node), path)
+        else:
+            cleaned = self._composed(node, path)
+        self._budget.leave()
+        return cleaned
+
+    def _composed(self, node: Schema, path: tuple[str, ...]) -> Schema:
+        """A schema that has something of others."""
+        node, path = merge_all_of(self._root, node, self._budget, path)
+        if not isinstance(node.get("$ref"), str):
+            node, path = self._with_branches(node, path)
+        ref = node.get("$ref")
+        if isinstance(ref, str):
+            return self._unfolded(node, ref, path)
+        return self._plain(self._with_one_type(node), path)
 
     def _unfolded(self, node: Schema, ref: str, path: tuple[str, ...]) -> Schema:
         place = canonical(ref) or ref
@@ -98,7 +111,10 @@ class OpenApiTier:
         return (merged, path) if isinstance(merged.get("$ref"), str) else self._with_branches(merged, path)
 
     def _with_one_type(self, node: Schema) -> Schema:
-        names = type_names(node.get("type"))
+        kind = node.get("type")
+        if isinstance(kind, str) and kind in TYPES and kind != "null":
+            return node
+        names = type_names(kind)
         several = [name for name in names if name != "null"]
         if "null" in names:
             node = {**node, "nullable": True}
@@ -153,15 +169,20 @@ class OpenApiTier:
                     self.lost.add(key)
                 case _ if key in DROPPED:
                     self.lost.add(key)
-        hints += exclusive_bounds(cleaned, node)
-        hints += self._literals(cleaned, node)
+        if "exclusiveMinimum" in node or "exclusiveMaximum" in node:
+            hints += exclusive_bounds(cleaned, node)
+        if "enum" in node or "const" in node:
+            hints += self._literals(cleaned, node)
         self._items(cleaned, node, path)
         properties = cleaned.get("properties")
-        known = properties if isinstance(properties, dict) else {}
-        required: list[JsonValue] = [name for name in required_names(node) if name in known]
-        cleaned["required"] = required or None
-        cleaned["description"] = with_hints(cleaned.get("description"), hints) or None
-        return {key: value for key, value in cleaned.items() if value is not None}
+        if isinstance(properties, dict):
+            required: list[JsonValue] = [name for name in required_names(node) if name in properties]
+            cleaned["required"] = required or None
+        if hints or ("description" in cleaned and not cleaned["description"]):
+            cleaned["description"] = with_hints(cleaned.get("description"), hints) or None
+        if None in cleaned.values():
+            return {key: value for key, value in cleaned.items() if value is not None}
+        return cleaned
 
     def _additional(self, node: Schema, value: JsonValue) -> Iterable[str]:
         if value is False:

@@ -14,6 +14,7 @@ from cpa.translation.schema_walk import (
     Schema,
     fill,
     hint,
+    measure,
     required_names,
     resolve,
     strings,
@@ -65,7 +66,8 @@ def repaired(schema: JsonValue) -> Schema:
     if _is_property_map(schema):
         schema = {"type": "object", "properties": schema}
     schema = _without_root_ref(schema)
-    schema = _without_unions(schema, schema, Budget(schema), 0)
+    if any(key in schema for key in _UNIONS):
+        schema = _without_unions(schema, schema, Budget(measure(schema)), 0)
     names = type_names(schema.get("type"))
     if names and "object" not in names:
         return without_draft_3({"type": "object", "properties": {"value": schema}, "required": ["value"]})

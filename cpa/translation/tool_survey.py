@@ -12,6 +12,9 @@ from typing import Final
 
 import attrs
 
+from cpa.formats.names import Format
+from cpa.translation.context import Context
+from cpa.translation.counting import estimate, estimate_sorted
 from cpa.translation.ir import Call, IRRequest, Part, Reasoning, Result, Role, Text, Turn
 from cpa.translation.literals import is_blank
 from cpa.translation.system import with_parts
@@ -22,6 +25,7 @@ Key = tuple[str, str]
 MAX_CHAT_ID: Final = 40
 MAX_RESPONSES_ID: Final = 64
 _CLAUDE_ID = re.compile(r"[A-Za-z0-9_-]+")
+_CLAUDE: Final = Format.CLAUDE
 _USER, _ASSISTANT = Role.USER, Role.ASSISTANT  # looking into an enumeration takes longer than looking at a part
 
 
@@ -63,12 +67,18 @@ class Survey:
     turns: list[Turn] | None
 
 
-def survey(request: IRRequest, target: RepairTarget) -> Survey:
+def survey(request: IRRequest, target: RepairTarget, ctx: Context | None = None) -> Survey:
     """Look at the history of *request*. Where it needs no repair, `Turn.plain` is known afterwards, and results have
     their call's name, namespace and shape, and their media.
+
+    Args:
+      ctx: told how many tokens the request is, if its answer will have to say so.
     """
     found = _Surveyor()
-    if found.look(request.turns) and found.settle(target, request.client_format):
+    intact = found.look(request.turns) and found.settle(target, request.client_format)
+    if ctx is not None and ctx.client is _CLAUDE and ctx.stream:  # whose streams begin with what was read
+        ctx.estimated_input = found.estimate(request) if intact else estimate(request)
+    if intact:
         return Survey(called=found.called, turns=found.turns)
     return Survey(called=called_in(request.turns), turns=None)
 
@@ -115,6 +125,8 @@ class _Surveyor:
         self._plain: list[Turn] = []
         self._thinking: list[Turn] = []
         self._unsure: list[tuple[Turn, Result]] = []  # what may be media in disguise
+        self._texts: list[Text] = []  # of turns and of results
+        self._others: list[Part] = []  # neither texts nor calls that are answered, nor results that are one text
 
     def look(self, turns: list[Turn]) -> bool:
         """Whether each call is answered directly after its turn, in order, and nothing else is."""
@@ -138,6 +150,7 @@ class _Surveyor:
     def _look_at_model(self, turn: Turn, parts: list[Part], asked: list[Call]) -> bool:
         plain = not turn.name
         says = thinks = False
+        texts = self._texts
         for part in parts:
             if type(part) is Call:
                 says = True
@@ -150,16 +163,19 @@ class _Surveyor:
                     plain = False
             elif type(part) is Text:
                 says = True
+                texts.append(part)
                 if part.cache or part.annotations or not (part.prose or not is_blank(part)):
                     plain = False
                 elif asked and not turn.ordered:
                     plain = False  # it belongs before the calls
-            elif type(part) is Reasoning:
-                thinks = True
             elif type(part) is Result:
                 return False
             else:
-                plain = False
+                self._others.append(part)
+                if type(part) is Reasoning:
+                    thinks = True
+                else:
+                    plain = False
         if plain and says:
             (self._thinking if thinks else self._plain).append(turn)
         self.turns.append(turn)
@@ -170,12 +186,14 @@ class _Surveyor:
         plain = not turn.name and turn.role is _USER
         for part in parts:
             if type(part) is Text:
+                self._texts.append(part)
                 if part.cache or part.annotations or not (part.prose or not is_blank(part)):
                     plain = False
             elif type(part) is Result:
                 return False
             else:
                 plain = False
+                self._others.append(part)
                 if type(part) is Call:  # nobody answers it there
                     self.called.add((part.namespace, part.name))
         if plain:
@@ -202,19 +220,27 @@ class _Surveyor:
                 self.called.add((answer.namespace, answer.name))
             self._answered.append((call, answer))
             inner = answer.parts
-            if answer.json or answer.cache or len(inner) != 1:
+            only = inner[0] if len(inner) == 1 and not answer.json else None
+            if type(only) is not Text:
                 plain = False
-            else:
-                only = inner[0]
-                if type(only) is not Text or only.cache or only.annotations:
+                self._others.append(answer)
+            elif only.prose:
+                self._texts.append(only)
+                if only.cache or only.annotations or answer.cache:
                     plain = False
-                elif not only.prose:
-                    self._unsure.append((turn, answer))
-                    plain = plain and bool(only.written or only.text)
+            else:
+                self._others.append(answer)
+                self._unsure.append((turn, answer))
+                if only.cache or only.annotations or answer.cache or not (only.written or only.text):
+                    plain = False
         if plain:
             self._plain.append(turn)
         self.turns.append(turn)
         return rest is None or self._look_at_others(rest, rest.parts)
+
+    def estimate(self, request: IRRequest) -> int:
+        """How many tokens *request*, which was looked at and settled, is."""
+        return estimate_sorted(request, self._texts, [call for call, _ in self._answered], self._others)
 
     def settle(self, target: RepairTarget, issuer: str) -> bool:
         """Make what was seen true, unless *target* does not take the ids. *issuer*: format of the client."""

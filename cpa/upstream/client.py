@@ -143,16 +143,19 @@ async def open_clients(
     ssl_context: ssl.SSLContext | None = None,
     connect_seconds: float = DEFAULT_CONNECT_SECONDS,
     keepalive_idle_seconds: float = DEFAULT_KEEPALIVE_IDLE_SECONDS,
+    tls_at_once: bool = True,
 ) -> AsyncIterator["UpstreamClients"]:
     """Own all connections to providers; the proxies of the environment are read now.
 
-    *ssl_context*: for providers and ``https`` proxies; None = verify against the system's certificates.
+    Args:
+      ssl_context: for providers and ``https`` proxies; None = verify against the system's certificates.
+      tls_at_once: read those now, not with the first connection that needs them: that takes 10 to 40 ms.
     """
     # Both libraries log request URLs, whose query may hold a key, and headers.
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
     clients = UpstreamClients(
-        ssl_context=ssl_context or make_tls_context(),
+        ssl_context=ssl_context or (make_tls_context() if tls_at_once else None),
         connect_seconds=connect_seconds,
         keepalive_idle_seconds=keepalive_idle_seconds,
         environment=EnvironmentProxies.read(),
@@ -175,13 +178,12 @@ class UpstreamClients:
     def __init__(
         self,
         *,
-        ssl_context: ssl.SSLContext,
+        ssl_context: ssl.SSLContext | None,
         connect_seconds: float,
         keepalive_idle_seconds: float,
         environment: EnvironmentProxies,
         straight: bool = True,
     ) -> None:
-        self._tls = ssl_context
         self._straight = straight
         self._connect_seconds = connect_seconds
         self._keepalive_idle_seconds = keepalive_idle_seconds
@@ -287,9 +289,10 @@ class UpstreamClients:
             await transport.aclose()
 
     def _proxy_transport(self, url: str, setting: str) -> "ProxiedTransport":
+        tls = self._direct.tls()
         return ProxiedTransport(
-            parse_proxy(url, setting=setting, tls=self._tls),
-            ssl_context=self._tls,
+            parse_proxy(url, setting=setting, tls=tls),
+            ssl_context=tls,
             connect_seconds=self._connect_seconds,
             keepalive_idle_seconds=self._keepalive_idle_seconds,
         )

@@ -182,6 +182,7 @@ class ResponseReader:
       started: a byte of the response has come.
       status: of the final (not 1xx) response, 0 as long as its head is not complete.
       headers, reason: of that response, as on the wire.
+      http_version: of that response too, if the constructor was told so: asking is a tenth of the whole reading.
       complete: the body is there to its end.
       pieces: body bytes that `take` has not given yet.
     """
@@ -196,16 +197,17 @@ class ResponseReader:
         "_keep_alive",
         "_lowered",
         "_parser",
-        "_version",
+        "_wants_version",
         "complete",
         "headers",
+        "http_version",
         "pieces",
         "reason",
         "started",
         "status",
     )
 
-    def __init__(self, *, head_only: bool) -> None:
+    def __init__(self, *, head_only: bool, wants_version: bool = True) -> None:
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._head_only = head_only
         self._fault = ""
@@ -217,12 +219,13 @@ class ResponseReader:
         self._finished = False
         # The end of the body is told by its framing, not by the end of the connection.
         self._framed = False
-        self._version = ""
+        self._wants_version = wants_version
         self._lowered: RawHeaders = ()
         self.started = False
         self.complete = False
         self.status = 0
         self.reason = b""
+        self.http_version = b"HTTP/1.1"
         self.headers: HeaderList = []
         self.pieces: list[bytes] = []
 
@@ -283,11 +286,6 @@ class ResponseReader:
         return self.status != 0
 
     @property
-    def http_version(self) -> bytes:
-        """As in the status line; meaningful once the head is complete."""
-        return b"HTTP/" + self._version.encode("ascii")
-
-    @property
     def reusable(self) -> bool:
         """The connection may carry another exchange, as far as this response is concerned."""
         return self._finished and self._keep_alive
@@ -343,7 +341,8 @@ class ResponseReader:
             self._fault = self._fault or HEAD_TOO_LARGE
         self._idle_bytes = 0
         self.status = status
-        self._version = parser.get_http_version()
+        if self._wants_version:
+            self.http_version = b"HTTP/" + parser.get_http_version().encode("ascii")
         self._keep_alive = parser.should_keep_alive()
         self._lowered = lowered = tuple([(name.lower(), value) for name, value in self.headers])
         chunked = has_length = False

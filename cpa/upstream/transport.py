@@ -87,6 +87,12 @@ class TrioTransport(httpx.AsyncBaseTransport):
     ) -> None:
         await self.aclose()
 
+    def tls(self) -> ssl.SSLContext:
+        """What ``https`` is verified with; made when it is first asked for. See `make_tls_context`."""
+        if self._ssl_context is None:
+            self._ssl_context = make_tls_context()
+        return self._ssl_context
+
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send *request* and wait for the head of the final response.
 
@@ -95,7 +101,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
         Cancellation: closes the connection at once.
         """
         origin = origin_of(request.url, request.extensions.get("sni_hostname", ""))
-        stream = await self.exchange(origin, encode_request(request))
+        stream = await self.exchange(origin, encode_request(request), wants_version=True)
         reader = stream.reader
         return httpx.Response(
             reader.status,
@@ -104,10 +110,13 @@ class TrioTransport(httpx.AsyncBaseTransport):
             extensions={"http_version": reader.http_version, "reason_phrase": reader.reason},
         )
 
-    async def exchange(self, origin: Origin, outgoing: OutgoingRequest) -> "ResponseStream":
+    async def exchange(
+        self, origin: Origin, outgoing: OutgoingRequest, *, wants_version: bool = False
+    ) -> "ResponseStream":
         """The same without httpx's requests and responses, which cost as much as all the rest.
 
-        Returns: the body; the head is in its `reader`. Close it by `ResponseStream.close`.
+        Returns: the body; the head is in its `reader`, with the version if *wants_version*. Close it by
+          `ResponseStream.close`.
         Raises, Cancellation: as `handle_async_request`.
         """
         if self._closed:
@@ -117,7 +126,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
         while True:
             if connection is None:
                 connection = await self._connect(origin)
-            reader = ResponseReader(head_only=outgoing.head_only)
+            reader = ResponseReader(head_only=outgoing.head_only, wants_version=wants_version)
             try:
                 sent_all = await connection.send_request(outgoing, reader, self._buffer)
                 while not reader.status:
@@ -142,7 +151,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
     async def _connect(self, origin: Origin) -> Connection:
         tls: ssl.SSLContext | None = None
         if origin.scheme == "https":
-            tls = self._ssl_context = self._ssl_context or make_tls_context()
+            tls = self.tls()
         sock = await open_socket(origin, tls=tls, connect_seconds=self._connect_seconds)
         connection = Connection(sock=sock, origin=origin, on_close=self._pool.forget)
         self._pool.adopt(connection)

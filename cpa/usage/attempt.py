@@ -10,6 +10,7 @@ import trio
 from cpa.credentials.model import Credential
 from cpa.errors import CpaError, RawHeaders
 from cpa.formats.facts import NO_FACTS, request_facts
+from cpa.formats.members import Members
 from cpa.formats.names import Format
 from cpa.types import Execution
 from cpa.usage.asked import read_asked
@@ -37,6 +38,7 @@ class AttemptUsage:
     Attributes:
       executor_type: empty = that of the credential's provider.
       execution: which the attempt belongs to; None = nobody knows where it came from.
+      members: of *request_body*, if somebody has read them.
       response_headers: of the provider's answer, lower-case names; set them when they are there.
       clock: Trio's; seconds.
       requested_at, started: when the attempt began, by the wall clock and by Trio's.
@@ -54,6 +56,7 @@ class AttemptUsage:
     trace_id: str
     executor_type: str = ""
     execution: Execution | None = attrs.field(default=None, repr=False)
+    members: Members | None = attrs.field(default=None, repr=False)
     response_headers: RawHeaders = attrs.field(default=(), repr=False)
     clock: Callable[[], float] = attrs.field(default=trio.current_time, repr=False)
     requested_at: datetime = attrs.field(factory=partial(datetime.now, UTC), init=False)
@@ -66,13 +69,9 @@ class AttemptUsage:
     _stated: Tokens | None = attrs.field(default=None, init=False)  # in the end
     _estimate: Tokens = attrs.field(default=NO_TOKENS, init=False)
 
-    @started.default
-    def _begun(self) -> float:
-        return self.clock()
-
-    @_meter.default
-    def _new_meter(self) -> TokenMeter:
-        return TokenMeter(self.provider_format)
+    def __attrs_post_init__(self) -> None:
+        self.started = self.clock()
+        self._meter = TokenMeter(self.provider_format)
 
     @property
     def counted(self) -> tuple[int, int]:
@@ -119,7 +118,7 @@ class AttemptUsage:
         now = self.clock()
         credential, execution = self.credential, self.execution
         payer = payer_of(credential)
-        facts = request_facts(self.request_format, self.request_body)
+        facts = request_facts(self.request_format, self.request_body, self.members)
         tokens = self._stated = self._meter.tokens
         if not (complete and self._meter.says_something):
             self._estimate = self._estimated(tokens, complete=complete)

@@ -46,16 +46,24 @@ class Breakdown:
 
 def breakdown(fmt: str, tokens: Tokens) -> Breakdown:
     """*tokens* as the protocol *fmt* counts them, in common terms. Of unknown protocols nothing is outside the sums."""
-    rule = RULES.get(fmt)
-    outside = () if rule is None else rule.outside
-    read, written, reasoning = tokens.cache_read_tokens, tokens.cache_creation_tokens, tokens.reasoning_tokens
-    whole_input = tokens.input_tokens + ("cache_read" in outside) * read + ("cache_creation" in outside) * written
-    whole_output = tokens.output_tokens + ("reasoning" in outside) * reasoning
+    whole_input, read, written, whole_output, reasoning, total = common_counts(fmt, tokens)
     return Breakdown(
         input_tokens=whole_input,
         cache_read_tokens=read,
         cache_creation_tokens=written,
         output_tokens=whole_output,
         reasoning_tokens=reasoning,
-        total_tokens=tokens.total_tokens or whole_input + whole_output,
+        total_tokens=total,
     )
+
+
+def common_counts(fmt: str, tokens: Tokens) -> tuple[int, int, int, int, int, int]:
+    """The members of `breakdown` in their order, for whoever writes thousands of them."""
+    rule = RULES.get(fmt)
+    outside = () if rule is None else rule.outside
+    whole_input, whole_output = tokens.input_tokens, tokens.output_tokens
+    read, written, reasoning = tokens.cache_read_tokens, tokens.cache_creation_tokens, tokens.reasoning_tokens
+    if outside:
+        whole_input += ("cache_read" in outside) * read + ("cache_creation" in outside) * written
+        whole_output += ("reasoning" in outside) * reasoning
+    return whole_input, read, written, whole_output, reasoning, tokens.total_tokens or whole_input + whole_output

@@ -17,6 +17,7 @@ import trio
 
 from cpa.credentials.model import Credential
 from cpa.errors import CpaError
+from cpa.formats.members import Members
 from cpa.formats.names import Format
 from cpa.types import Execution
 from cpa.usage.attempt import AttemptUsage
@@ -86,6 +87,7 @@ class UsageCollector:
         request_id: str,
         trace_id: str,
         execution: Execution | None = None,
+        members: Members | None = None,
         executor_type: str = "",
     ) -> AttemptUsage:
         """Begin the account of an attempt that starts now; ask `wanted` before.
@@ -96,6 +98,7 @@ class UsageCollector:
           request_format, request_body: as the client sent it; the body is read when the attempt ends.
           provider_format: protocol of the answer.
           execution: for what records tell of the client; None = nobody knows.
+          members: of *request_body*, if somebody has read them; None = they are read in the end.
           executor_type: empty = that of the credential's provider.
         """
         return AttemptUsage(
@@ -110,6 +113,7 @@ class UsageCollector:
             request_id=request_id,
             trace_id=trace_id,
             execution=execution,
+            members=members,
             executor_type=executor_type,
             clock=self._clock,
         )

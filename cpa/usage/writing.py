@@ -12,8 +12,9 @@ from time import time
 from typing import Any, Final
 
 import attrs
+import msgspec
 
-from cpa.usage.breakdown import breakdown
+from cpa.usage.breakdown import common_counts
 from cpa.usage.identity import client_id
 from cpa.usage.record import UsageRecord
 
@@ -67,13 +68,12 @@ class Charge:
     tokens: int
 
 
-@attrs.frozen(slots=False)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """What is kept of a record until it is written: no headers, which may be large.
 
     Attributes:
       row: of attempts.
-      client, source: labels of client and credential.
+      client, source: labels of client and credential; may hold lone surrogates.
     """
 
     row: _Row
@@ -84,7 +84,7 @@ class Entry:
 def entry_of(record: UsageRecord) -> Entry:
     """*record* as it will be written."""
     client = client_id(record.principal)
-    return Entry(_row_of(record, client.id), _text(client.label), _text(record.source))
+    return Entry(_row_of(record, client.id), client.label, record.source)
 
 
 def write_batch(
@@ -100,9 +100,9 @@ def write_batch(
         day = days.get(key)
         if day is None:
             day = days[key] = [0] * len(SUM_COLUMNS)
-            labels.add(("client", row[_CLIENT], entry.client))
+            labels.add(("client", row[_CLIENT], _text(entry.client)))
             if row[_CREDENTIAL]:
-                labels.add(("credential", row[_CREDENTIAL], entry.source))
+                labels.add(("credential", row[_CREDENTIAL], _text(entry.source)))
         day[0] += 1
         day[1] += row[_FAILED]
         day[2] += row[_INCOMPLETE]
@@ -126,16 +126,8 @@ def write_batch(
 
 def _row_of(record: UsageRecord, client: str) -> _Row:
     """One row of attempts."""
-    counts = breakdown(record.provider_format, record.counted)
-    tokens = (
-        counts.input_tokens,
-        counts.cache_read_tokens,
-        counts.cache_creation_tokens,
-        counts.output_tokens,
-        counts.reasoning_tokens,
-        counts.total_tokens,
-        record.estimated.total_tokens,
-    )
+    # In the order of the columns.
+    tokens = (*common_counts(record.provider_format, record.counted), record.estimated.total_tokens)
     if max(tokens) > MAX_TOKENS:
         tokens = tuple(min(count, MAX_TOKENS) for count in tokens)  # type: ignore[assignment]  # as many as before
     at_ms = int(record.requested_at.timestamp() * 1000)

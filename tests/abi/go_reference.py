@@ -250,7 +250,7 @@ def decode(cls: type[Any], data: bytes) -> Any:
 
 def decode_as(kind: Any, tree: Any, old: Any) -> Any:
     """*tree* as *kind*, over *old* unless that is None."""
-    if attrs.has(kind):
+    if isinstance(kind, type) and issubclass(kind, Message):
         return decode_struct(kind, tree, old)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is types.UnionType:
@@ -301,13 +301,13 @@ def decode_struct(cls: Any, tree: Any, old: Any) -> Any:
     value = cls() if old is None else old
     if tree is None:
         return value
-    hints = {field.name: field.type for field in attrs.fields(cls)}
-    names = {field.metadata["cpa.abi.member"].name: field.name for field in attrs.fields(cls)}
+    hints = cls.__annotations__
+    names = {member.name: attribute for attribute, member in cls.declared_members.items()}
     for name, item in check(tree, Pairs):
         for known, attribute in names.items():
             if fold(name) == fold(known):
                 before = getattr(value, attribute)
-                value = attrs.evolve(value, **{attribute: decode_as(hints[attribute], item, before)})
+                value = msgspec.structs.replace(value, **{attribute: decode_as(hints[attribute], item, before)})
     return value
 
 

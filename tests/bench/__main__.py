@@ -31,9 +31,14 @@ from tests.bench.figures import FORWARDING, Section, Verdict
 from tests.bench.forwarding import Contest, added_memory
 from tests.bench.machine import Cores
 from tests.bench.processes import FORWARDERS, ROOT, Child, Generator, has_uvicorn
-from tests.bench.record import Record, Samples
+from tests.bench.record import PartsFailed, Record, Samples
 from tests.bench.scenarios import FIGURES, FULL, IDLE, QUICK, SCENARIOS, Scale, idle_job
 
+LIMIT_S = 690.0
+"""A whole run takes less than twelve minutes: after this time each part has one round."""
+IDLE_ROUNDS = 2
+TRANSLATION_ROUNDS = 2
+"""Both differ little from round to round, and take long."""
 SECTIONS = (
     Section(layout=FORWARDING, figures=FIGURES),
     *parts.SECTIONS,
@@ -47,24 +52,31 @@ SECTIONS = (
 
 
 def measure(scale: Scale, only: str = "") -> Samples:
-    """A whole run, or the part whose names contain *only*. Raises: LoadError, StartError."""
+    """A whole run, or the part whose names contain *only*.
+
+    Raises: PartsFailed with what the others have found; LoadError, StartError when there was nothing to measure with.
+    """
     cores = machine.pick_cores()
-    record = Record(scale.rounds)
+    record = Record(scale.rounds, limit_s=LIMIT_S)
     scheduling.measure(scale, record, only=only)
     if only and only in scheduling.NAME:
-        return record.samples  # nothing else has such a name, and needs the processes below
+        return record.done()  # nothing else has such a name, and needs the processes below
     with ExitStack() as stack:
         provider = stack.enter_context(processes.provider(cores))
         generator = stack.enter_context(processes.generator(cores))
         if any(only in name for name in (*(scenario.name for scenario in SCENARIOS), IDLE.title)):
-            measure_forwarding(scale, cores, generator, provider, record, only)
+            with record.surviving("forwarding"):
+                measure_forwarding(scale, cores, generator, provider, record, only)
         parts.measure(scale, cores, generator, provider, record, only=only)
         plugins.measure(scale, cores, generator, provider.port, record, only=only)
         usage.measure(scale, cores, generator, provider.port, record, only=only)
-        redact.measure(scale, cores, generator, provider.port, record, only=only)
+        with record.surviving("redact"):
+            redact.measure(scale, cores, generator, provider.port, record, only=only)
         panel.measure(scale, cores, generator, provider.port, record, only=only)
-    translation.measure(scale, record, only=only)  # alone: nothing else of the bench runs now
-    return record.samples
+    # Alone: nothing else of the bench runs now.
+    rounds = scale.rounds if only else min(scale.rounds, TRANSLATION_ROUNDS)
+    translation.measure(attrs.evolve(scale, rounds=rounds), record, only=only)
+    return record.done()
 
 
 def measure_forwarding(
@@ -85,9 +97,9 @@ def measure_forwarding(
             children[name] = stack.enter_context(open_system(name))
         contest = Contest(scale=scale, generator=generator, record=record, children=children)
         contest.warm_up()
-        for number in range(scale.rounds):
+        for number in record.numbers():
             contest.round(number, wanted)
-            if only in IDLE.title:
+            if only in IDLE.title and number < IDLE_ROUNDS:
                 record.say(IDLE.title, number)
                 for name in names:
                     with open_system(name) as fresh:
@@ -142,7 +154,7 @@ def raise_exit(number: int, frame: FrameType | None) -> None:
 
 
 def main(argv: Sequence[str] | None = None, *, measure: Callable[[Scale, str], Samples] = measure) -> int:
-    """Run. Returns: the exit code: 0, 1 for a limit exceeded under ``--check``, 2 when a system failed."""
+    """Run. Returns: the exit code: 0, 1 for a limit exceeded under ``--check``, 2 when a part failed."""
     options = parse(argv)
     scale = attrs.evolve(QUICK if options.quick else FULL, long=options.long, environment=options.environment)
     if options.rounds:
@@ -150,8 +162,11 @@ def main(argv: Sequence[str] | None = None, *, measure: Callable[[Scale, str], S
     before = machine.describe()
     say = partial(print, flush=True)
     say(f"{before['cpu']}, {before['cores']} cores, Python {before['python']}, load average {before['load_average']}")
+    failed = ""
     try:
         samples = measure(scale, options.only)
+    except PartsFailed as exc:
+        samples, failed = exc.samples, str(exc)
     except (LoadError, processes.StartError) as exc:
         print(f"bench: {exc}", file=sys.stderr)
         return 2
@@ -179,6 +194,9 @@ def main(argv: Sequence[str] | None = None, *, measure: Callable[[Scale, str], S
         part = bool(options.only)
         results.write(output, scale, samples, before, sections, acceptance=found, targets=wanted, part=part)
         say(f"written: {output}")
+    if failed:
+        print(f"bench: {failed}", file=sys.stderr)
+        return 2
     return int(options.check and not all(verdict.passed for verdict in found))
 
 

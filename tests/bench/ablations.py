@@ -18,7 +18,7 @@ from tests.bench.processes import NOTHING, ROOT, Child
 from tests.bench.scenarios import STREAMS, Figure
 from tests.bench.serve_cpa import WITHOUT
 
-ROUNDS: Final = 3
+ROUNDS: Final = 2
 SMALL: Final = scenarios.small(32)
 AGENT: Final = scenarios.agent()
 

@@ -27,7 +27,7 @@ TOLERANCE: Final = 1.3
 SLACK: Final = 0.15
 """A layer may take this many times its budget and this part of the floor: what five runs of the same program differ by,
 mostly where a layer has few samples."""
-ROUNDS: Final = 4
+ROUNDS: Final = 3
 SAMPLED_S: Final = 3.0
 IDLE_STREAMS: Final = 200
 """`tracemalloc` makes the proxy slow while it opens them."""

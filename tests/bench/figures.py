@@ -1,6 +1,7 @@
 """From measured values to ratios, verdicts, a table and a result file."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import isnan
 from statistics import median
 from typing import Any
 
@@ -37,6 +38,7 @@ class Layout:
     control: tuple[str, str] | None = None
 
 
+NAMES = {"cpa": "CPA", "litellm": "LiteLLM"}
 FORWARDING = Layout(
     name="Forwarding",
     systems=SYSTEMS,
@@ -71,8 +73,8 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> "Spread":
-        """Of one or more values."""
-        found = sorted(values)
+        """Of one or more values, failed rounds beside."""
+        found = sorted(value for value in values if not isnan(value))
         return cls(median(found), found[0], found[-1])
 
     def __str__(self) -> str:
@@ -86,9 +88,9 @@ def number(value: float) -> str:
 
 
 def values_of(figure: Figure, system: str, samples: Samples, layout: Layout = FORWARDING) -> list[float]:
-    """One value per round; an added latency is the difference to the base of the same round."""
+    """One value per round, NaN where it failed; an added latency is the difference to the base of the same round."""
     values = list(samples.get(figure.key, {}).get(system, ()))
-    if figure.added and system != layout.base:
+    if values and figure.added and system != layout.base:
         base = samples[figure.key][layout.base]
         return [value - below for value, below in zip(values, base, strict=True)]
     return values
@@ -100,7 +102,7 @@ def ratio(figure: Figure, system: str, base: str, samples: Samples, layout: Layo
     An added latency over the layout's base is a multiple of the whole time of that.
     """
     found = (values_of(figure, name, samples, layout) for name in (system, base))
-    pairs = list(zip(*found, strict=False))
+    pairs = [pair for pair in zip(*found, strict=False) if not any(map(isnan, pair))]
     if not pairs or any(below <= 0 for _, below in pairs):
         return None
     return Spread.of(above / below for above, below in pairs)
@@ -153,7 +155,7 @@ def verdict_of(figure: Figure, samples: Samples, layout: Layout) -> Verdict | No
         spread = ratio(figure, layout.judged, layout.against, samples, layout)
         unit = f"x {layout.against}"
     else:
-        values = values_of(figure, layout.judged, samples, layout)
+        values = [value for value in values_of(figure, layout.judged, samples, layout) if not isnan(value)]
         spread = Spread.of(values) if values else None
         unit = figure.unit
     return None if spread is None else Verdict(title=figure.title, value=spread.median, unit=unit, limit=limit)
@@ -189,7 +191,7 @@ def rendered(rows: Sequence[Mapping[str, Any]], layout: Layout) -> str:
 
 def shown(system: str) -> str:
     """A system's name in the head of a column."""
-    return "CPA" if system == "cpa" else system
+    return NAMES.get(system, system)
 
 
 def line(row: Sequence[str], widths: Sequence[int]) -> str:
@@ -206,7 +208,10 @@ def as_json(figures: Iterable[Figure], samples: Samples, layout: Layout = FORWAR
     """Everything, for the result file."""
     found: list[dict[str, Any]] = []
     for figure in figures:
-        values = {name: values_of(figure, name, samples, layout) for name in layout.systems}
+        values = {
+            name: [value for value in values_of(figure, name, samples, layout) if not isnan(value)]
+            for name in layout.systems
+        }
         ratios = {
             f"{name}/{base}": spread
             for name, base in (*layout.spreads, *layout.medians)
@@ -219,7 +224,7 @@ def as_json(figures: Iterable[Figure], samples: Samples, layout: Layout = FORWAR
                 "unit": figure.unit,
                 "better": "more" if figure.more else "less",
                 "ratios": {key: rounded(attrs.asdict(spread)) for key, spread in ratios.items()},
-                "values": {name: [significant(value) for value in each] for name, each in values.items() if each},
+                "values": {name: list(map(significant, each)) for name, each in values.items() if each},
             }
         )
     return found

@@ -1,6 +1,7 @@
 """The scenarios of scenarios.py for several systems in turn: what both benches have in common."""
 
 from collections.abc import Mapping, Sequence
+from math import nan
 
 import attrs
 
@@ -61,9 +62,12 @@ class Contest:
             if outcome is not None:
                 outcomes[name] = outcome
         check(scenario, outcomes, self.peers)
-        for name, outcome in outcomes.items():
-            for key, value in scenario.values(outcome).items():
-                if name != "direct" or not key.endswith(".cpu"):
+        failed = {figure.key: nan for figure in scenario.figures}
+        for name in names:
+            # Every round has its place, so that ratios are formed within one.
+            values = scenario.values(outcomes[name]) if name in outcomes else failed
+            for key, value in values.items():
+                if name != "direct" or ".cpu" not in key:
                     self.record.keep(key, name, value)
 
     def attempt(self, name: str, job: Job) -> Outcome | None:

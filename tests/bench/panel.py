@@ -24,7 +24,7 @@ from tests.bench.record import Record
 from tests.bench.scenarios import QUICK, Figure, Scale
 
 RATE: Final = 200
-SECONDS: Final = 6.0
+SECONDS: Final = 5.0
 """Of one measurement: three overviews fall into it."""
 POLL_S: Final = 2.0
 LIMIT: Final = 1.05
@@ -138,6 +138,7 @@ PART = Part(
     name="panel",
     section=Section(layout=LAYOUT, figures=(CPU, SERVED, FULL_CPU, FULL_RATE)),
     open=open_proxies,
+    rounds=2,
 )
 SECTION = PART.section
 

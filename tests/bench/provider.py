@@ -32,7 +32,10 @@ _MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]+)"')
 _STREAM = re.compile(rb'"stream"\s*:\s*true')
 _USAGE = re.compile(rb'"include_usage"\s*:\s*true')
 _LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
+_PATH = re.compile(rb"/(chat/completions|messages)[? ]")
+_PROTOCOLS = {b"chat/completions": "chat", b"messages": "claude"}
 _GEMINI = re.compile(rb"/models/([^:/? ]+):(stream)?generateContent", re.IGNORECASE)
+REFUSAL = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
 _ORDERS = {
     name: re.compile(rf"-{name}-(\d+)(?:-|$)") for name in ("chunks", "chunk-bytes", "delay-ms", "fault-stall-at")
 }
@@ -250,6 +253,9 @@ class Provider:
         script = self._script(target, buffer[end + 4 :])
         buffer.clear()
         connection.wanted = 0
+        if script is None:
+            self._send(connection, REFUSAL)
+            return
         self._send(connection, script.opening)
         if script.chunk and script.orders.stall_at != 1:
             connection.script, connection.at = script, 0
@@ -258,15 +264,18 @@ class Provider:
             else:
                 self._busy.append(connection)
 
-    def _script(self, target: bytes, body: bytearray) -> Script:
+    def _script(self, target: bytes, body: bytearray) -> Script | None:
+        """What to answer; None to what is no request of the three protocols."""
         gemini = _GEMINI.search(target)
         if gemini is not None:
             key = ("gemini", gemini[1], gemini[2] is not None, False)
         else:
             model = _MODEL.search(body)
-            protocol = "claude" if b"/messages" in target else "chat"
+            path = _PATH.search(target)
+            if model is None or path is None:
+                return None
             stream = _STREAM.search(body) is not None
-            key = (protocol, model[1] if model else b"none", stream, stream and _USAGE.search(body) is not None)
+            key = (_PROTOCOLS[path[1]], model[1], stream, stream and _USAGE.search(body) is not None)
         found = self._scripts.get(key)
         if found is None:
             found = script_for(key[0], key[1].decode(), stream=key[2], usage=key[3])

@@ -22,9 +22,6 @@ from tests.bench.processes import ROOT
 
 PAGE: Final = ROOT / "docs" / "performance.md"
 CHARTS: Final = ROOT / "docs" / "performance"
-ELSEWHERE: Final = ("translation", "first-requests", "memory-of-translation", "translation-of-streams")
-"""Sections whose tables somebody else keeps."""
-LABELS: Final = {"cpa": "CPA", "litellm": "LiteLLM", "uvicorn": "uvicorn + aiohttp"}
 Row = Mapping[str, Any]
 
 
@@ -155,17 +152,14 @@ def chart_of(sketch: Sketch, rows: Sequence[Row]) -> Chart | None:
 
 def bar_of(system: str, values: Sequence[float]) -> Bar:
     """The median and the range of the rounds."""
-    label = LABELS.get(system, system)
-    return Bar(system=system, label=label, value=median(values), low=min(values), high=max(values))
+    return Bar(system=system, label=figures.shown(system), value=median(values), low=min(values), high=max(values))
 
 
 def contents(result: Row) -> dict[str, str]:
     """What goes between which markers."""
     found = {"run": run_of(result), "targets": verdicts_of(result.get("targets", ()))}
     for section in SECTIONS:
-        name = slug(section.layout.name)
-        if name not in ELSEWHERE:
-            found[name] = table_of(section, result["figures"])
+        found[slug(section.layout.name)] = table_of(section, result["figures"])
     if beside := result.get(results.PEERS):
         found["peers-run"] = run_of(beside)
         found["peers-targets"] = verdicts_of(beside.get("targets", ()))

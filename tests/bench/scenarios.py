@@ -48,7 +48,7 @@ class Scale:
     environment: Path | None = None
 
 
-FULL = Scale(rounds=5, seconds=1.2, warmup_s=0.25, idle_streams=1000, repeats=2)
+FULL = Scale(rounds=5, seconds=0.9, warmup_s=0.25, idle_streams=1000, repeats=2)
 QUICK = Scale(rounds=1, seconds=0.7, warmup_s=0.2, idle_streams=300, repeats=1, call_s=0.1)
 
 
@@ -94,6 +94,8 @@ class Scenario:
 
 PLAIN = frozenset({"direct", "floor", "uvicorn", "baseline"})
 """They forward bytes, in one protocol."""
+TRANSLATORS = frozenset({"floor", "cpa", "litellm"})
+"""Who translates, and what forwarding the same body costs."""
 CPU_LIMIT = 1.5
 """Issue 2: CPU per request and per chunk at most this many times the baseline's."""
 
@@ -203,6 +205,7 @@ def paced(name: str, title: str, request: bytes, *, plain: bytes | None = None) 
         name=f"streams, {title}",
         job=stream_job(request, spread_s=SPREAD_S),
         plain=None if plain is None else stream_job(plain, spread_s=SPREAD_S),
+        systems=frozenset() if plain is None else TRANSLATORS | {"direct"},
         figures=figures,
         values=values,
     )
@@ -281,8 +284,6 @@ DIRECTIONS = (
     Direction(key="chat-gemini", title="OpenAI → Gemini", client=Format.OPENAI, model=payloads.GEMINI_MODEL),
     Direction(key="claude-gemini", title="Anthropic → Gemini", client=Format.CLAUDE, model=payloads.GEMINI_MODEL),
 )
-TRANSLATORS = frozenset({"floor", "cpa", "litellm"})
-"""Who translates, and what forwarding the same body costs."""
 
 
 def translated(direction: Direction, size_bytes: int) -> Scenario:
@@ -350,7 +351,9 @@ TRANSLATED = paced(
     payloads.http_request(payloads.claude_body(payloads.MESSAGES_PACED_MODEL, stream=True), payloads.CLAUDE_PATH),
     plain=STREAM_REQUEST,
 )
-AGENT_DIRECTIONS = tuple(translated(direction, size) for size in SIZES for direction in DIRECTIONS)
+AGENT_DIRECTIONS = tuple(translated(direction, payloads.AGENT_BODY_BYTES) for direction in DIRECTIONS)
+LARGE = (agent("agent.1024", 1 << 20), *(translated(direction, 1 << 20) for direction in DIRECTIONS))
+"""Bodies of 1 MB; only beside peers, where nothing else takes so long."""
 SCENARIOS = (
     *map(small, CONCURRENCIES),
     steady(),
@@ -358,7 +361,6 @@ SCENARIOS = (
     TRANSLATED,
     BURST,
     agent(),
-    agent("agent.1024", 1 << 20),
     *AGENT_DIRECTIONS,
     big(),
 )

@@ -26,6 +26,7 @@ LIMIT: Final = 3.0
 """Issue 5: 10,000 credentials cost at most three times what one costs."""
 NAME: Final = "scheduling: selection"
 SELECTIONS: Final = 2000
+ROUNDS: Final = 3
 PROVIDERS: Final = ("claude", "openai-compatible-farm")
 EXECUTOR: Final = FakeExecutor(Format.OPENAI, lambda call: FakeAnswer([b"{}"]))
 BODY: Final = b'{"messages":[{"role":"system","content":"be brief"},{"role":"user","content":"hello"}]}'
@@ -125,7 +126,7 @@ def measure(scale: Scale, record: Record, *, only: str = "") -> None:
     """All rounds, if the name contains *only*."""
     if only not in NAME:
         return
-    for number in range(scale.rounds):
+    for number in record.numbers(ROUNDS):
         record.say(NAME, number)
         for size in SIZES[number % len(SIZES) :] + SIZES[: number % len(SIZES)]:
             measure_size(size, record)

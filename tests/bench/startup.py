@@ -102,4 +102,6 @@ def ask(child: Child) -> None:
         raise LoadError(f"{child.name}: the first answer was {answer.status}")
 
 
-PART: Final = Part(name="start-up", section=Section(layout=LAYOUT, figures=(TIME, CPU, MEMORY)), open=open_start)
+PART: Final = Part(
+    name="start-up", section=Section(layout=LAYOUT, figures=(TIME, CPU, MEMORY)), open=open_start, rounds=5
+)

@@ -72,7 +72,7 @@ def judge(samples: Samples, layout: Layout, shown: Iterable[Figure]) -> list[Ver
             spread = Spread.of(figures.values_of(figure, target.system, samples, layout))
         if spread is None:
             continue
-        who = "" if target.system == "cpa" else f"{target.system}: "
+        who = "" if target.system == "cpa" else f"{figures.shown(target.system)}: "
         found.append(
             Verdict(
                 title=f"{who}{figure.title}{f' ({target.note})' if target.note else ''}",

@@ -179,24 +179,29 @@ async def test_a_link_that_leads_elsewhere_is_polled(
         assert await calls.next() == b"port: 22\n"
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        OSError("no space left on device"),  # what Linux says when the inotify limit is reached
-        ExceptionGroup("from the thread", [RuntimeError("watch failed")]),
-    ],
-)
+@pytest.mark.parametrize("early", [True, False], ids=["at once", "from the thread"])
 async def test_a_directory_that_cannot_be_watched_is_polled(
-    path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+    path: Path, monkeypatch: pytest.MonkeyPatch, early: bool
 ) -> None:
     monkeypatch.setattr(watch, "POLL_S", 0.02)
 
-    async def refuse(*args: object, **_options: object) -> AsyncIterator[None]:
-        if args:
-            raise error
-        yield
+    class Refusing:
+        """A watch that fails as the real one does."""
 
-    monkeypatch.setattr("watchfiles.awatch", refuse)
+        def __init__(self, *_arguments: object) -> None:
+            if early:
+                raise OSError("no space left on device")  # what Linux says when the inotify limit is reached
+
+        def __enter__(self) -> "Refusing":
+            return self
+
+        def __exit__(self, *_error: object) -> None:
+            pass
+
+        def watch(self, *_arguments: object) -> str:
+            raise RuntimeError("watch failed")
+
+    monkeypatch.setattr(watch, "RustNotify", Refusing)
     async with watching(path) as calls:
         write(path, b"port: 22\n")
         assert await calls.next() == b"port: 22\n"

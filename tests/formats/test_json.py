@@ -1,6 +1,7 @@
 """Reading heads of bodies, and edits that keep every other byte."""
 
 import json
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -11,8 +12,10 @@ from cpa.errors import MalformedRequest
 from cpa.formats.json import (
     BOM,
     MAX_SCANNED_BYTES,
+    Head,
     JsonError,
     StreamFlag,
+    _read_odd_head,
     chat_streams,
     claude_streams,
     decode,
@@ -318,3 +321,51 @@ def test_one_policy_of_encoding() -> None:
     value = {"é": [1, 10**25, None, True, msgspec.Raw(b'{"b": 1}')]}
     assert encode(value) == '{"é":[1,10000000000000000000000000,null,true,{"b": 1}]}'.encode()
     assert encode({"a": ["x\ud83d"], "b\ud83d": 1}) == '{"a":["x\ufffd"],"b\ufffd":1}'.encode()
+
+
+MEMBERS = st.lists(
+    st.tuples(
+        st.sampled_from(['"model"', '"stream"', '"mod\\u0065l"', '"x"', '"Model"']),
+        st.one_of(
+            st.sampled_from(
+                [
+                    *(
+                        "true",
+                        "false",
+                        "null",
+                        "0",
+                        "1",
+                        '"true"',
+                        '""',
+                        '"gpt-5"',
+                        '"m\\ud83d"',
+                        '"\\u6a21"',
+                        "[]",
+                        "NaN",
+                    ),
+                    *('{"model":"inner","stream":true}', '"模型"', '"a\\"b"', "[1,{}]", "1e999", '"\x01"'),
+                ]
+            ),
+            st.text(max_size=8).map(lambda text: json.dumps(text)),
+        ),
+    ),
+    max_size=5,
+)
+
+
+@given(MEMBERS, st.sampled_from(["", " ", "\ufeff", "}", ","]), st.sampled_from([b"", b"\xff", b"\xed\xa0\x80"]))
+def test_the_quick_look_at_a_head_says_what_the_long_one_says(
+    members: list[tuple[str, str]], beside: str, bytes_beside: bytes
+) -> None:
+    """Nearly all heads are read by types; whatever has another one is read with care, and errors are the same."""
+    text = beside + "{" + ",".join(f"{name}: {value}" for name, value in members) + "}"
+    body = text.encode("utf-8", "surrogatepass").replace(b"inner", b"inner" + bytes_beside)
+
+    def read(by: Callable[[bytes], Head]) -> tuple[str, StreamFlag] | str:
+        try:
+            head = by(body)
+        except MalformedRequest as exc:
+            return str(exc)
+        return head.model, head.stream
+
+    assert read(read_head) == read(_read_odd_head)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -16,10 +17,13 @@ except ImportError:  # nobody has compiled it; continuous integration has
         raise
     IS_UTF8: list[Callable[[bytes], bool]] = [scan.is_utf8_in_python]
     COUNT_CHARS: list[Callable[[bytes], tuple[int, int]]] = [scan.count_chars_in_python]
+    TEXT_START: list[Callable[[bytes], int]] = [scan.text_start_in_python]
 else:
     IS_UTF8 = [scan.is_utf8_in_python, _scan.is_utf8]
     COUNT_CHARS = [scan.count_chars_in_python, _scan.count_chars]
+    TEXT_START = [scan.text_start_in_python, _scan.text_start]
 
+PROSE = {chr(code) for code in range(0x21, 0x7F)} - {"["}
 FORMS = {
     "every length": "aé€😀".encode(),
     "the first and the last of each length": "\x00\x7f\x80\u07ff\u0800\uffff\U00010000\U0010ffff".encode(),
@@ -91,6 +95,42 @@ def test_blocks_are_counted_whole(size: int) -> None:
     for data in (b"a" * size, b"\xc3" * size, "ä€a".encode() * size):
         expected = len(data.decode(errors="ignore").encode("ascii", "ignore")), sum(byte >= 0xC0 for byte in data)
         assert [count(data) for count in COUNT_CHARS] == [expected] * len(COUNT_CHARS)
+
+
+@given(st.binary(max_size=6) | st.text(max_size=6).map(msgspec.json.encode) | st.sampled_from([b"null", b"[]", b"{"]))
+@example(b'"')
+@example(b'"\\')
+@example(b'"\\n')
+@example(b'" \\t\\r\\n\\/')
+@example(b'"\\u005b')
+@example(b'"\xc3\xa4"')
+@settings(max_examples=400, deadline=None)
+def test_starts_of_texts_are_told_alike(data: bytes) -> None:
+    """`PROSE` is a promise: no media in disguise, and not blank."""
+    found = [start(data) for start in TEXT_START]
+
+    assert found == [found[0]] * len(found)
+    assert (found[0] != scan.NO_TEXT) is data.startswith(b'"')
+    try:
+        text = msgspec.json.decode(data, type=str)
+    except ValueError:
+        return
+    visible = text.lstrip(" \t\r\n")[:1]
+    if found[0] == scan.PROSE:
+        assert "!" <= visible <= "~"
+        assert visible != "["
+    elif "\\u" not in data.decode() and "\\b" not in data.decode() and "\\f" not in data.decode():
+        assert not "!" <= visible <= "~" or visible == "["
+
+
+@pytest.mark.parametrize("code", range(0x80))
+def test_each_first_character_is_told_alike(code: int) -> None:
+    """Also escaped, and as a view of a body."""
+    for before in ("", " ", "\n\t "):
+        literal = msgspec.json.encode(f"{before}{chr(code)}x" + "y" * 200)
+        for data in (literal, msgspec.json.decode(b"[%b]" % literal, type=list[msgspec.Raw])[0]):
+            expected = scan.PROSE if chr(code) in PROSE or (code in b" \t\r\n") else scan.TEXT
+            assert [start(data) for start in TEXT_START] == [expected] * len(TEXT_START)  # type: ignore[arg-type]
 
 
 def test_long_bodies_have_no_seams() -> None:

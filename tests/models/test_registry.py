@@ -842,3 +842,21 @@ def test_credentials_of_one_shape_keep_their_order_and_each_has_its_own_key() ->
     assert [candidate.credential.api_key for candidate in found] == [str(number) for number in range(count)]
     assert len(models.resolve("p/claude-sonnet-4-5")) == count // 2
     assert len({card.id for card in models.cards}) == len(models.cards) == 2 * len(catalogue()["claude"])
+
+
+def test_what_names_say_is_remembered_for_registered_names_only() -> None:
+    """Each request asks for it; suffixes are written by strangers, and would fill the memory."""
+    models = registry(
+        f"openai-compatibility: [{compatible('p', keys=2, models='{name: m, alias: a(high)}, {name: b, alias: c}')}]"
+    )
+    for _ in range(2):
+        for name in ("a(high)", "c", "c(low)"):
+            for candidate in models.resolve(name):
+                terms = models._terms(candidate, name)
+                assert models.thinking(candidate, name) == terms.thinking
+                assert models.answer_name(candidate, name) == terms.answer_name
+    [candidate, _] = models.resolve("c")
+    for number in range(100):
+        assert models.thinking(candidate, f"c({number})") is not None or number == 0
+    assert {key[3] for key in models._terms_of} == {"a(high)", "c"}
+    assert len(models._terms_of) == 4

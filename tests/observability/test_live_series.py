@@ -3,8 +3,10 @@
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from cpa.observability.live_series import KEPT_S, MAX_MINUTES, MAX_POINTS, STEP_S, Histogram, Series
+from cpa.observability.live_series import KEPT_S, MAX_CELL, MAX_MINUTES, MAX_POINTS, MIN_CELL, STEP_S, Histogram, Series
 
 
 class Clock:
@@ -116,3 +118,19 @@ def test_a_clock_that_is_set_back_costs_nothing_but_its_own_time() -> None:
     assert series.chart(60).requests == 1
     clock.now += 3600
     assert series.chart(90).requests == 11
+
+
+@given(st.floats(0.0001, 1e6))
+def test_cells_are_twelve_per_cent_wide(seconds: float) -> None:
+    """They are searched for, not computed; the sum of two processes must mean the same times."""
+    histogram = Histogram()
+    histogram.add(seconds)
+    [cell] = histogram.cells
+    assert 1.125**cell * 0.999999 <= seconds * 1000 <= 1.125 ** (cell + 1) * 1.000001
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, 1e-9, 1e9, float("inf")])
+def test_times_beyond_all_cells_are_in_the_last(seconds: float) -> None:
+    histogram = Histogram()
+    histogram.add(seconds)
+    assert list(histogram.cells) == [MAX_CELL if seconds > 1 else MIN_CELL]

@@ -221,7 +221,8 @@ async def test_multipart_bodies_are_not_captured(tmp_path: Path) -> None:
     headers = ((b"Content-Type", b"multipart/form-data; boundary=x"),)
     async with open_request_logs(RequestLogSettings(directory=tmp_path)) as logs:
         record = logs.begin(method="POST", path=PATH, headers=headers, trace_id="a1b2c3d4")
-        record.request_body(b"picture" * 10)
+        record.request_body(picture := b"picture" * 10)
+        record.attempt(url="http://p", method="POST", headers=(), body=(picture,))
         record.finish(400)
     text = (tmp_path / names(tmp_path)[0]).read_text()
     assert "picture" not in text

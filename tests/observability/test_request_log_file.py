@@ -237,8 +237,8 @@ def test_truncation_and_multipart_leave_a_note(tmp_path: Path) -> None:
     text = written(tmp_path, record(body=cut))
     assert b"x" * 60 + b"y" * 40 + b"\n[truncated: 80 of 180 bytes not captured]\n" in text
     assert b"z" not in text.partition(b"REQUEST BODY")[2]
-    multipart = Capture(seen_bytes=4711)
-    assert b"[multipart body of 4711 bytes not captured]" in written(tmp_path, record(multipart=True, body=multipart))
+    multipart, form = Capture(seen_bytes=4711), ((b"content-type", b"multipart/form-data; boundary=x"),)
+    assert b"[multipart body of 4711 bytes not captured]" in written(tmp_path, record(headers=form, body=multipart))
 
 
 @pytest.mark.parametrize("chunk", [1000, WINDOW_BYTES, 10 * WINDOW_BYTES])

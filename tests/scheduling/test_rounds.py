@@ -4,8 +4,10 @@ from typing import Any
 
 import attrs
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from cpa.config.schema import ErrorAction, RequestScopedError
+from cpa.config.schema import ErrorAction, RequestScopedError, Strategy
 from cpa.errors import NoCredential, UpstreamConnectError, UpstreamHungUp, UpstreamTimeout
 from cpa.scheduling.rounds import Rounds, go_seconds
 from cpa.scheduling.settings import SchedulingSettings
@@ -369,3 +371,63 @@ def test_a_client_that_leaves_touches_nothing() -> None:
     selection.close()
     assert list(world.scheduling.health.open_windows()) == before
     assert len(world.scheduling.probes) == 0
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.sampled_from([200, 200, 400, 401, 404, 429, 500, 503]),
+        st.sampled_from([0.5, 1.0, 30.0, 61.0, 1900.0]),
+        st.just("reset"),
+        st.just("hold"),
+    ),
+    max_size=25,
+)
+
+
+@given(
+    steps=STEPS,
+    strategy=st.sampled_from(Strategy),
+    weight=st.integers(0, 2),
+    cooling=st.booleans(),
+    pin=st.sampled_from(["", "a", "b"]),
+)
+@settings(max_examples=150, deadline=None)
+def test_one_alone_is_picked_as_one_of_many_would_be(
+    steps: list[int | float | str], strategy: Strategy, weight: int, cooling: bool, pin: str
+) -> None:
+    """Pools of one look at no tiers and no turns; cooldowns, probes, rounds and pins are the same."""
+
+    def course(*, long_way: bool) -> list[object]:
+        configured = SchedulingSettings(strategy=strategy, disable_cooling=not cooling, request_retry=1)
+        world = World(candidates(credential("a", weight=weight)), configured)
+        seen: list[object] = []
+        held: list[Rounds] = []
+        for step in steps:
+            if isinstance(step, float):
+                world.clock.advance(step)
+                continue
+            if step == "reset":
+                world.scheduling.health.reset("a")
+                continue
+            selection = world.select(pin=pin)
+            if long_way:
+                selection._pool._only = None
+            picked = selection.pick()
+            seen.append(picked is None)
+            if step == "hold":  # a probe is on its way, which others have to know
+                held.append(selection)
+            elif picked is not None and step == 200:
+                selection.succeeded()
+            elif picked is not None:
+                seen.append(selection.failed(failure(int(step))))
+                seen.append(selection.pause())
+                seen.append(selection.pick() is None)
+            if step != "hold":
+                seen.append(type(selection.refusal()))
+                selection.close()
+            seen.append(sorted(world.scheduling.health.of("a")))
+        for selection in held:
+            selection.close()
+        return seen
+
+    assert course(long_way=False) == course(long_way=True)

@@ -7,10 +7,12 @@ import attrs
 import httpx
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cpa.config.load import parse_config
 from cpa.pipeline.stage import AuthCall, AuthResult, Registration, StageKind
-from cpa.server.access import Access, Principal
+from cpa.server.access import Access, Principal, candidates
 from cpa.types import PluginId
 from tests.proxy import CLIENT_KEY, running_proxy
 from tests.server.wire import CHAT, FAIL_S, connect, post, serving
@@ -252,3 +254,26 @@ async def test_an_open_proxy_serves_without_a_key() -> None:
         with trio.fail_after(FAIL_S):
             async with httpx.AsyncClient(base_url=proxy.url, trust_env=False) as client:
                 assert (await client.get("/v1/models")).status_code == 200
+
+
+@given(
+    headers=st.lists(
+        st.tuples(
+            st.sampled_from([b"authorization", b"x-goog-api-key", b"x-api-key", b"accept", b"x-api-keys"]),
+            st.sampled_from([b"", b" ", b"Bearer k", b"bearer  k ", b"Bearer ", b"k2", b"\xff", b"Basic x"]),
+        ),
+        max_size=6,
+    )
+)
+def test_candidates_come_in_the_documented_order(headers: list[tuple[bytes, bytes]]) -> None:
+    """By place, and within one place as they came; the place of a key is told to plugins and in records."""
+    found = candidates(headers, b"key=q&auth_token=t&key=r")
+    expected = []
+    for place in ("authorization", "x-goog-api-key", "x-api-key"):
+        for name, value in headers:
+            text = value.decode("utf-8", "surrogateescape").strip()
+            if place == "authorization" and text[:7].lower() == "bearer ":
+                text = text[7:].strip()
+            if name.decode() == place and text:
+                expected.append((place, text))
+    assert found == [*expected, ("query-key", "q"), ("query-key", "r"), ("query-auth-token", "t")]

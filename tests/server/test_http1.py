@@ -6,7 +6,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cpa.server.http1 import MAX_HEAD_BYTES, Exchange, Message, Request, exchange, head_end, read_head
+from cpa.server.http1 import MAX_HEAD_BYTES, SKIP_BYTES, Exchange, Message, Request, exchange, head_end, read_head
 from tests.server.wire import FAIL_S, connect, post, serving
 
 names = st.sampled_from(
@@ -222,3 +222,32 @@ async def test_requests_in_a_row_and_one_for_the_other_parser_share_a_connection
             await wire.send(post(chat, "/v1/chat/completions") * 2 + chunked + post(chat, "/v1/chat/completions"))
             for _ in range(4):
                 assert (await wire.reply()).status == 200
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["came with the head", "came after the answer"])
+async def test_a_body_that_nobody_read_is_skipped(late: bool) -> None:
+    """Frameworks answer some requests without a look at their bodies; the connection was promised to stay."""
+    wire = Wire(b"abcdGET")
+    one = asked(wire, length=4, ahead=b"" if late else wire.pieces.pop())
+    app = answer(start((b"content-length", b"2")), body(b"ok"))
+    with trio.fail_after(FAIL_S):
+        assert await exchange(app, one, {})  # type: ignore[arg-type]
+    assert bytes(one.ahead) == b"GET"
+
+
+async def test_a_large_body_that_nobody_read_ends_the_connection() -> None:
+    """Reading megabytes for nothing costs more than a new connection."""
+    wire = Wire(bytes(SKIP_BYTES))
+    one = asked(wire, length=SKIP_BYTES + 1)
+    app = answer(start((b"content-length", b"2")), body(b"ok"))
+    with trio.fail_after(FAIL_S):
+        assert not await exchange(app, one, {})  # type: ignore[arg-type]
+    assert len(wire.pieces) == 1
+
+
+async def test_who_leaves_in_a_body_that_nobody_reads_is_gone() -> None:
+    """There is no next request."""
+    one = asked(Wire(b"ab"), length=4)
+    app = answer(start((b"content-length", b"2")), body(b"ok"))
+    with trio.fail_after(FAIL_S):
+        assert not await exchange(app, one, {})  # type: ignore[arg-type]

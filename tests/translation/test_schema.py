@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from cpa.formats.names import Format
@@ -953,6 +953,39 @@ def test_cleaning_is_idempotent(schema: JsonValue) -> None:
 
 
 @LAWS
+@given(SCHEMAS)
+def test_schemas_without_references_are_cleaned_as_those_with(schema: JsonValue) -> None:
+    """The former are looked at with less care, which must not show."""
+    assume(b"$ref" not in dump(schema))
+    linked = {"p": schema, "r": {"$ref": "#/$defs/d"}}
+    definitions = {"d": {"type": "string"}}
+    for clean in (json_tier, openapi_tier):
+        alone = through(clean, {"type": "object", "properties": {"p": schema}})["properties"]
+        beside = through(clean, {"type": "object", "properties": linked, "$defs": definitions})["properties"]
+        assert isinstance(alone, dict)
+        assert isinstance(beside, dict)
+        assert alone["p"] == beside["p"]
+
+
+@pytest.mark.parametrize("escaped", [b"$ref", b"\\u0024ref", b"$\\u0072ef"])
+def test_references_are_seen_however_they_are_spelled(escaped: bytes) -> None:
+    """JSON lets clients escape what they like."""
+    schema = b'{"type":"object","properties":{"a":{"%b":"#/$defs/d"}},"$defs":{"d":{"type":"string"}}}' % escaped
+
+    assert json.loads(json_tier(schema))["properties"]["a"] == {"$ref": "#/$defs/d"}
+    assert json.loads(openapi_tier(schema))["properties"]["a"] == {"type": "STRING"}
+
+
+def test_a_format_that_is_no_word_is_told() -> None:
+    """Strangers write schemas; this one ended a request with an error of ours."""
+    cleaned = through(clean_claude_output, obj(a={"type": "string", "format": {"x": 1}}))
+
+    assert isinstance(properties := cleaned["properties"], dict)
+    assert isinstance(found := properties["a"], dict)
+    assert "format" not in found
+    assert found["type"] == "string"
+
+
 @given(st.lists(NAMES, min_size=1, unique=True))
 def test_names_of_properties_survive(names: list[str]) -> None:
     """A property may be called anything."""

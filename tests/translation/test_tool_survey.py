@@ -1,8 +1,15 @@
 """What one look at a history finds."""
 
-from cpa.translation.ir import Call, Part, Reasoning, Result, Role, Text, Turn
-from cpa.translation.tool_survey import RepairTarget, Survey, survey
-from tests.translation.support import make_request
+import attrs
+import msgspec
+import pytest
+
+from cpa.formats.names import Format
+from cpa.translation.counting import MEDIA_TOKENS, estimate
+from cpa.translation.ir import Call, Media, MediaKind, Part, Reasoning, Result, Role, SysBlock, Text, Turn
+from cpa.translation.literals import read_text
+from cpa.translation.tool_survey import RepairTarget, Survey, survey, without_reasoning
+from tests.translation.support import make_context, make_request
 
 
 def seen(*turns: Turn, target: RepairTarget = RepairTarget.CLAUDE) -> Survey:
@@ -21,6 +28,64 @@ def model(*parts: Part, ordered: bool = True) -> Turn:
 
 def result(call_id: str, *parts: Text, name: str = "") -> Result:
     return Result(call_id=call_id, name=name, parts=[*parts])
+
+
+def test_a_turn_that_thinks_is_plain_when_nobody_reads_its_reasoning() -> None:
+    """Foreign reasoning is in every third turn of a session, and all that is to be done is to drop it."""
+    thought = Reasoning(texts=["hm"])
+    turn = model(thought, Text(text="yo"), Call("a", "f"))
+    found = seen(turn, user(result("a", Text(text="1"))))
+    assert found.turns is not None
+    assert (turn.thinks, turn.plain) == (True, False)
+
+    assert without_reasoning(turn, lambda part: True) == []
+    assert (turn.thinks, turn.plain, len(turn.parts)) == (True, False, 3)
+
+    assert without_reasoning(turn, lambda part: False) == [(0, thought)]
+    assert (turn.thinks, turn.plain, len(turn.parts)) == (False, True, 2)
+
+
+def test_only_what_else_would_be_plain_thinks() -> None:
+    """Not what says nothing, nor what has to be looked at for other reasons."""
+    turns = [
+        model(Reasoning(texts=["hm"])),
+        model(Reasoning(texts=["hm"]), Text(text="x", cache=b"{}")),
+        model(Reasoning(texts=["hm"]), Text(text=" ")),
+        Turn(role=Role.ASSISTANT, parts=[Reasoning(texts=["hm"]), Text(text="x")], name="bob"),
+    ]
+    assert seen(*turns).turns == turns
+    assert not any(turn.thinks or turn.plain for turn in turns)
+
+
+@pytest.mark.parametrize("intact", [True, False])
+def test_the_estimate_is_that_of_all_parts(intact: bool) -> None:
+    """It is made on the way, for Claude's streams; whoever counts tokens makes it alone, and says the same."""
+    disguised = '[{"type":"text","text":"a"},{"type":"image","data":"iVBORw0KGgo=","mimeType":"image/png"}]'
+    long = msgspec.json.decode(b'["%b"]' % ("größer als \\n" * 900).encode(), type=list[msgspec.Raw])[0]
+    turns = [
+        user(Text(text="hi"), Media(media=MediaKind.IMAGE, b64="iVBORw0KGgo=")),
+        model(Reasoning(texts=["hm"]), Text(text="yo"), Call("a", "f", b'{"x":1}'), Call("b", "g", b"{}")),
+        user(result("a", read_text(long) or Text(text="")), result("b", Text(text="2"), Text(text="3"))),
+        model(Call("c", "f", b'{"y":1}')),
+        user(result("c" if intact else "d", Text(text="[1]")), Text(text="and?")),
+    ]
+    request = make_request()
+    request.system = [SysBlock(text="be brief")]
+    request.turns = turns
+    ctx = attrs.evolve(make_context(Format.CLAUDE, Format.GEMINI), stream=True)
+    expected = estimate(request)
+
+    assert (survey(request, RepairTarget.GEMINI, ctx).turns is not None) is intact
+    assert ctx.estimated_input == expected > 2000
+
+    request.turns = [model(Call("c", "f")), user(result("c", Text(text=disguised)))]
+    survey(request, RepairTarget.GEMINI, ctx)
+    assert MEDIA_TOKENS[MediaKind.IMAGE] < ctx.estimated_input < 2 * MEDIA_TOKENS[MediaKind.IMAGE]
+
+    for evolved in (attrs.evolve(ctx, stream=False), attrs.evolve(ctx, client=Format.OPENAI)):
+        evolved.estimated_input = 0
+        survey(request, RepairTarget.GEMINI, evolved)
+        assert evolved.estimated_input == 0
 
 
 def test_a_plain_history_stays_as_it_is() -> None:

@@ -30,6 +30,7 @@ def environ(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.delenv(client_module.ENGINE_VARIABLE, raising=False)
     return monkeypatch
 
 
@@ -207,6 +208,45 @@ async def test_direct_stats_and_closing() -> None:
             assert clients.stats() == ClientStats(clients=1, open_connections=1, idle_connections=1, proxied_requests=0)
         assert clients.stats().open_connections == 0
     assert open_fds() == before
+
+
+# -- the straight way --
+
+
+@pytest.mark.parametrize(
+    ("proxy_url", "global_proxy", "url", "straight"),
+    [
+        ("", "", "http://provider.test/", False),  # HTTP_PROXY
+        ("", "", "https://provider.test/", True),
+        ("", "", "http://127.0.0.1/", True),
+        ("", "", "http://x.test:81/", True),  # NO_PROXY
+        ("", "", "http://y.x.test/", True),
+        ("none", "http://global.test", "http://provider.test/", True),
+        ("", "DIRECT", "http://provider.test/", True),
+        ("", "http://global.test", "http://127.0.0.1/", False),
+        ("socks5://own.test", "direct", "http://127.0.0.1/", False),
+    ],
+)
+async def test_only_what_no_proxy_carries_goes_straight(
+    environ: pytest.MonkeyPatch, proxy_url: str, global_proxy: str, url: str, straight: bool
+) -> None:
+    """A proxy is there for a reason; and the switch turns every call back to httpx's interface."""
+    environ.setenv("HTTP_PROXY", "http://environment.test")
+    environ.setenv("NO_PROXY", "x.test")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # reads no certificates
+    async with open_clients(ssl_context=tls) as clients:
+        transport = clients.direct_for(httpx.URL(url), proxy_url, global_proxy)
+        direct = clients.client_for("direct", "").straight
+        assert transport is (direct if straight else None)
+    environ.setenv(client_module.ENGINE_VARIABLE, "httpx")
+    async with open_clients(ssl_context=tls) as clients:
+        assert clients.direct_for(httpx.URL(url), proxy_url, global_proxy) is None
+
+
+async def test_unusable_proxy_is_no_straight_way() -> None:
+    async with open_clients() as clients:
+        with pytest.raises(UpstreamConnectError, match="proxy-url of the credential"):
+            clients.direct_for(httpx.URL("http://127.0.0.1/"), "ftp://p.test", "")
 
 
 # -- through proxies --

@@ -1,6 +1,8 @@
 """One call to a provider over real sockets: what goes out, what comes back, and what is left when it goes wrong."""
 
+import gc
 import gzip
+import weakref
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -478,6 +480,103 @@ async def test_compressed_error_is_decoded() -> None:
         assert caught.value.body == b'{"error":1}'
 
 
+# -- both ways --
+
+
+@pytest.mark.parametrize("provider", ["openai-compatible-x", "claude", "gemini"])
+async def test_straight_and_through_httpx_all_is_the_same(provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What goes out, what comes back, what the log hears, how it fails, and which connections are left."""
+    replies = [
+        response(b'{"a":1}', headers=b"X-A: b\r\nx-a:  c \r\n"),
+        chunked(b"data: 1\n\n", b"data: 2\n\n"),
+        b"HTTP/1.1 100 Continue\r\n\r\n" + response(b"", status=b"204 None"),
+        response(gzip.compress(b"packed"), headers=b"Content-Encoding: gzip\r\n"),
+        response(b'{"error":"slow down"}', status=b"429 Busy", headers=b"Retry-After: 3\r\n"),
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\ncut",
+        b"HTTP/1.1 200 OK\r\n\r\nuntil the end",
+        b"nonsense\r\n\r\n",
+    ]
+
+    async def run() -> list[object]:
+        seen: list[object] = []
+        for number, reply in enumerate(replies):
+
+            async def handle(peer: Peer, reply: bytes = reply) -> None:
+                while (request := await peer.request()) is not None:
+                    seen.append((request.head.replace(b":%d" % server.port, b":0"), request.body))
+                    await peer.send(reply)
+                    if not reply.endswith((b"}", b"0\r\n\r\n", b"\r\n\r\n")) or b"nonsense" in reply:
+                        return
+
+            async with open_server(handle) as server, open_harness() as harness:
+                for stream in (False, True):
+                    log = FakeLog()
+                    body = (b"x" * 5000,) * number
+                    try:
+                        async with harness.open(
+                            server.url("/v1"), provider, stream=stream, log=log, body=body, headers={"X-Own": "1"}
+                        ) as answer:
+                            seen.append((answer.status, answer.headers, await answer.read()))
+                            await answer.drain()
+                    except UpstreamError as exc:
+                        seen.append((type(exc), str(exc), getattr(exc, "headers", None), getattr(exc, "body", None)))
+                    log.url = log.url.replace(f":{server.port}", ":0")
+                    seen.append([*log.events, log.url, log.response_headers, log.response_body, log.request_body])
+                    seen.append([value for value in log.request_headers if value[0] != b"host"])
+                    stats = harness.clients.stats()
+                    seen.append((stats.open_connections, stats.idle_connections))
+        return seen
+
+    straight = await run()
+    monkeypatch.setenv("CPA_UPSTREAM", "httpx")
+    assert await run() == straight
+    assert len(straight) > 4 * len(replies)
+
+
+@pytest.mark.parametrize("coding", [b"identity", b"gzip"])
+async def test_body_is_the_same_whether_it_came_with_the_head_or_behind_it(coding: bytes) -> None:
+    """The usual small answer takes a shorter way."""
+    body = CODINGS[coding](b'{"a":1}')
+    reply = response(body, headers=b"Content-Encoding: %b\r\n" % coding)
+    place = 0
+
+    async def handle(peer: Peer) -> None:
+        while await peer.request() is not None:
+            await peer.send(reply[:place])
+            await trio.testing.wait_all_tasks_blocked()
+            await peer.send(reply[place:])
+
+    async with open_server(handle) as server, open_harness() as harness:
+        for place in range(1, len(reply) + 1):  # noqa: B007  # the server's handler reads it
+            log = FakeLog()
+            async with harness.open(server.url(""), log=log) as answer:
+                assert (await answer.read(), await answer.read()) == (b'{"a":1}', b"")
+            assert log.response_body == b'{"a":1}'
+        assert server.connections == 1
+
+
+async def test_a_streams_request_is_forgotten_when_its_answer_begins() -> None:
+    """It may be a megabyte, and the stream may last an hour."""
+    async with open_mock() as mock, open_harness() as harness:
+        call = UpstreamCall(
+            credential=Credential(id="c", provider="codex", label="l", base_url=mock.url),
+            execution=execution(),
+            wire=harness.by_provider["codex"].wire(Format.CODEX),
+            operation=Operation.GENERATE,
+            model="mock",
+            stream=True,
+            body=(b'{"model":"mock-chunks-3-delay-60000","stream":true,"input":"x"}',),
+            client_headers=(),
+        )
+        kept = weakref.ref(call)
+        opened = harness.by_provider["codex"].open(call)
+        del call
+        async with opened as answer:
+            assert answer.status == 200
+            gc.collect()
+            assert kept() is None
+
+
 # -- codings --
 
 
@@ -555,6 +654,17 @@ async def test_answer_larger_than_its_limit_is_refused(coding: bytes) -> None:
     reply = response(packed, headers=b"Content-Encoding: %b\r\n" % coding)
     async with open_server(answering(reply)) as server, open_harness(limits(response_bytes=1_000_000)) as harness:
         with pytest.raises(UpstreamProtocolError, match="larger than 1000000 bytes"):
+            await harness.fetch(server.url(""))
+        assert harness.clean
+
+
+async def test_small_answers_have_their_limit_too() -> None:
+    """Also those that are here already when they are asked for."""
+    async with (
+        open_server(answering(response(bytes(100)))) as server,
+        open_harness(limits(response_bytes=99)) as harness,
+    ):
+        with pytest.raises(UpstreamProtocolError, match="larger than 99 bytes"):
             await harness.fetch(server.url(""))
         assert harness.clean
 

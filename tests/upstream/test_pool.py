@@ -88,6 +88,25 @@ async def test_forgotten_origins_go_when_another_is_used(rig: Rig, mock_clock: t
     rig.pool.close_all()
 
 
+async def test_only_what_is_too_old_goes(rig: Rig, mock_clock: trio.testing.MockClock) -> None:
+    """Of every origin, whichever is used; and what has been used again meanwhile is young."""
+    old, middle, busy = rig.connect(THERE), rig.connect(THERE), rig.connect(HERE)
+    rig.pool.release(busy)
+    rig.pool.release(old)
+    mock_clock.jump(20)
+    rig.pool.release(middle)
+    assert rig.pool.acquire(HERE) is busy
+    mock_clock.jump(11)
+    rig.pool.release(busy)
+    assert [connection.closed for connection in (old, middle, busy)] == [True, False, False]
+    mock_clock.jump(25)
+    assert rig.pool.acquire(HERE) is busy
+    rig.pool.release(busy)
+    assert [connection.closed for connection in (middle, busy)] == [True, False]
+    assert rig.counts() == (1, 1)
+    rig.pool.close_all()
+
+
 async def test_dead_connections_are_not_given_out(rig: Rig) -> None:
     closed, spoken, good = rig.connect(), rig.connect(), rig.connect()
     for connection in (good, spoken, closed):

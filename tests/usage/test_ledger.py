@@ -17,9 +17,9 @@ from structlog.testing import capture_logs
 
 from cpa.usage.database import APPLICATION_ID, VERSION, open_database
 from cpa.usage.identity import client_id
-from cpa.usage.ledger import MAX_BATCH, Database, Ledger, LedgerError, LedgerSettings, open_ledger
+from cpa.usage.ledger import MAX_BATCH, MAX_WHOLE, Database, Ledger, LedgerError, LedgerSettings, open_ledger
 from cpa.usage.reading import Selection, attempts, groups, totals
-from cpa.usage.record import Failure, Tokens
+from cpa.usage.record import ClientFacts, Failure, Tokens, UsageRecord
 from cpa.usage.writing import MAX_TOKENS, Charge, entry_of, expire, shrink, used_bytes, write_batch
 from tests.usage.support import RECORD, record
 
@@ -385,3 +385,16 @@ async def test_counters_of_limits_add_up_and_begin_anew(tmp_path: Path) -> None:
             ledger.charge([charge(1, 1, 120, span="minute")])
             found = await ledger.counters()
     assert sorted(found, key=lambda item: item.span) == [charge(1, 1, 120, span="minute"), charge(4, 30)]
+
+
+async def test_records_wait_without_their_headers_when_many_wait(tmp_path: Path) -> None:
+    """The first ones as they are, which costs their requests nothing; whatever a stuck file keeps stays small."""
+    client = ClientFacts(path="/v1/messages", headers=((b"x", b"v" * 1000),))
+    with trio.fail_after(FAIL_S):
+        async with open_ledger(settings(tmp_path), gather_s=3600) as ledger:
+            for number in range(MAX_WHOLE + 5):
+                ledger.append(record(number, client=client, tokens=TOKENS))
+            assert [isinstance(entry, UsageRecord) for entry in ledger._entries] == [True] * MAX_WHOLE + [False] * 5
+            found = await ledger.query(rows)
+    assert [row[2] for row in found] == [f"r{number}" for number in range(MAX_WHOLE + 5)]
+    assert len({row[3:] for row in found}) == 1

@@ -24,10 +24,12 @@ from cpa.usage.record import (
     MAX_HEADER_BYTES,
     OAUTH,
     Failure,
+    Payer,
     auth_type_of,
     executor_type_of,
     failure_of,
     kept_headers,
+    payer_of,
     source_of,
 )
 from tests.usage.support import CREDENTIAL, RECORD
@@ -161,3 +163,13 @@ def test_a_credential_without_anything_has_a_source() -> None:
     """Plugins' executors may run without one."""
     nobody = Credential(id="", provider="acme", label="")
     assert (source_of(nobody), auth_type_of(nobody)) == ("", "")
+
+
+def test_what_records_say_of_a_credential_is_made_once() -> None:
+    """For each credential; an edited one is another."""
+    other = attrs.evolve(CREDENTIAL, provider="openai-compatible-x", metadata={"email": "ops@example.com"})
+    for one in (CREDENTIAL, other):
+        found = payer_of(one)
+        assert found == Payer(executor_type_of(one.provider), auth_type_of(one), source_of(one))
+        assert payer_of(one) is found
+    assert "ops@example.com" not in repr(payer_of(other))

@@ -333,9 +333,9 @@ class Checks:
             return f"schema version {before.schema_version} became {reply.schema_version}"
         if reply.metadata != before.metadata:
             names = [
-                field.name
-                for field in attrs.fields(wire.PluginMetadata)
-                if getattr(reply.metadata, field.name) != getattr(before.metadata, field.name)
+                name
+                for name in wire.PluginMetadata.declared_members
+                if getattr(reply.metadata, name) != getattr(before.metadata, name)
             ]
             return f"other metadata: {', '.join(names)}"
         changed = reply.capabilities.declared() ^ before.capabilities.declared()

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import attrs
+import msgspec
 
 from cpa.abi import methods, wire
 from cpa.abi.envelope import encode_request
@@ -63,10 +64,10 @@ def oversized_request(method: Method[Any, Any], about: About) -> bytes:
     """The good request with `OVERSIZED_BYTES` in its bodies; one without a body gets a member that nobody knows."""
     value = good_value(method, about)
     filler = B64(b'{"model":"kit-model","input":"' + b"x" * OVERSIZED_BYTES + b'"}')
-    names = [field.name for field in attrs.fields(type(value)) if field.type is B64]
+    names = [name for name, kind in type(value).__annotations__.items() if kind is B64]
     chosen = next((name for name in ("body", "payload", "raw_json", "storage_json") if name in names), None)
     if chosen is not None:
-        value = attrs.evolve(value, **{chosen: filler})
+        value = msgspec.structs.replace(value, **{chosen: filler})
     request = encode_request(
         method,
         value,

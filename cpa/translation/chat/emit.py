@@ -48,7 +48,7 @@ def emit_request(request: IRRequest, ctx: Context) -> bytes:
     fixups(request, ctx)
     check_choice(request)
     # Free-text tools are the vendor's; whoever speaks this protocol himself knows what his host takes.
-    seen = survey(request, RepairTarget.CHAT)
+    seen = survey(request, RepairTarget.CHAT, ctx)
     ctx.names = build_names(request, NameRule.OPENAI, seen=seen, wrap_custom=not own and not ctx.profile.vendor_host)
     repair(request, RepairTarget.CHAT, ctx, seen)
     drop_prefill(request, ctx)

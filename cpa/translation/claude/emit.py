@@ -43,7 +43,7 @@ def emit_request(request: IRRequest, ctx: Context) -> bytes:
     _refuse(request)
     fixups(request, ctx)
     check_choice(request)
-    seen = survey(request, RepairTarget.CLAUDE)
+    seen = survey(request, RepairTarget.CLAUDE, ctx)
     ctx.names = build_names(request, NameRule.CLAUDE, seen=seen, wrap_custom=True)
     repair(request, RepairTarget.CLAUDE, ctx, seen)
     adapt(request, ctx)

@@ -63,7 +63,7 @@ def emit_request(request: IRRequest, ctx: Context) -> bytes:
     _refuse(request)
     fixups(request, ctx)
     check_choice(request)
-    seen = survey(request, RepairTarget.GEMINI)
+    seen = survey(request, RepairTarget.GEMINI, ctx)
     ctx.names = build_names(request, NameRule.GEMINI, seen=seen, wrap_custom=True)
     repair(request, RepairTarget.GEMINI, ctx, seen)
     adapt(request, ctx)

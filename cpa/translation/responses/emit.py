@@ -62,7 +62,7 @@ def emit_request(request: IRRequest, ctx: Context) -> bytes:
         check_choice(request)
     codex = ctx.profile.codex
     own = request.client_format in FAMILY
-    seen = survey(request, RepairTarget.RESPONSES)
+    seen = survey(request, RepairTarget.RESPONSES, ctx)
     ctx.names = build_names(request, NameRule.OPENAI, seen=seen, flatten=False)
     repair(request, RepairTarget.RESPONSES, ctx, seen)
 
