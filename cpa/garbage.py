@@ -18,8 +18,8 @@ THRESHOLDS: Final = (10_000, 20, 50)
 def settle() -> None:
     """What is there now is there to stay: take it out of the collector's sight, and let it look less often.
 
-    For processes that serve and nothing else, once they are ready. What is frozen here and later replaced, e.g. the first
-    configuration, is freed by its reference counts, as nearly everything is.
+    For processes that serve and nothing else, once they are ready. What is frozen here and replaced later, e.g. the
+    first configuration, is freed by its reference counts, as nearly everything is.
     """
     if os.environ.get(OFF_VARIABLE, "") == "default":
         return

@@ -7,7 +7,7 @@ recognised by their bytes, everything else goes through `codec`. Recognition nev
 the body's base64 is checked by the decoder itself, and what it does not take is read again properly.
 """
 
-# ruff: noqa: RUF009 - the functions called in defaults make a new attrs field each
+
 
 from collections.abc import Iterable
 from typing import Any, Final, TypeVar
@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 import attrs
 import pybase64
 
-from cpa.abi.codec import Prepared, codec, flag, number, optional, text, undecoded
+from cpa.abi.codec import Message, Prepared, codec, flag, number, optional, text, undecoded
 from cpa.abi.gojson import MAX_MESSAGE_BYTES, GoJsonError, Tree
 from cpa.abi.kinds import encode_text
 from cpa.abi.methods import HOST_METHODS, Method
@@ -74,16 +74,14 @@ def _shorten(message: str) -> str:
     return message if len(message) <= MAX_ERROR_TEXT else message[:MAX_ERROR_TEXT] + "…"
 
 
-@attrs.frozen(kw_only=True)
-class _Error:
+class _Error(Message):
     code: str = text("code")
     message: str = text("message")
     retryable: bool = flag("retryable")
     http_status: int = number("http_status")
 
 
-@attrs.frozen(kw_only=True)
-class _Envelope:
+class _Envelope(Message):
     ok: bool = flag("ok")
     result: Tree = undecoded("result")
     error: _Error | None = optional("error", _Error)

@@ -88,7 +88,7 @@ class _PlainHead(Members, gc=False):
     """Both members as nearly everybody sends them, and what is read beside them."""
 
     model: str = ""
-    stream: bool | None | msgspec.UnsetType = msgspec.UNSET
+    stream: bool | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class _Model(msgspec.Struct, gc=False):

@@ -1,4 +1,4 @@
-"""What is read of a request's body, whatever its protocol, while its head is looked for: one pass serves all who ask."""
+"""What is read of a request's body, whatever its protocol, when its head is read: one pass serves all who ask."""
 
 from typing import Final
 

@@ -55,6 +55,11 @@ def text_start_in_python(data: bytes | msgspec.Raw) -> int:
     return PROSE if _is_prose(data) else TEXT if _is_text(data) else NO_TEXT
 
 
+def contains_in_python(data: bytes, part: bytes) -> bool:
+    """`contains` without C."""
+    return part in data
+
+
 _is_utf8: Final[Callable[[bytes], bool]] = is_utf8_in_python if _scan is None else _scan.is_utf8
 _count_chars: Final[Callable[[bytes], tuple[int, int]]] = count_chars_in_python if _scan is None else _scan.count_chars
 
@@ -62,6 +67,10 @@ _count_chars: Final[Callable[[bytes], tuple[int, int]]] = count_chars_in_python 
 text_start: Final[Callable[[bytes | msgspec.Raw], int]] = text_start_in_python if _scan is None else _scan.text_start
 """How the JSON value *data* begins: `PROSE` for a string whose first character behind blanks, tabs and line ends is a
 visible one of ASCII, and no opening bracket; `TEXT` for any other string, and for one that might be; else `NO_TEXT`."""
+
+
+contains: Final[Callable[[bytes, bytes], bool]] = contains_in_python if _scan is None else _scan.contains
+"""Whether the second is somewhere in the first."""
 
 
 def is_utf8(data: bytes) -> bool:

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-import attrs
 import msgspec
 import trio
 

@@ -7,6 +7,7 @@ Children are looked up in plain dicts, so that a request costs a few microsecond
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final, Protocol
 
 from prometheus_client import (
@@ -23,6 +24,8 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+
+from cpa.observability.counts import Growing, Moving, Observing, OwnCounter, OwnGauge, OwnHistogram
 
 MAX_PROVIDERS: Final = 200
 """Distinct provider labels; what comes later is ``other``."""
@@ -189,43 +192,43 @@ class PrometheusMetrics:
 
     enabled = True
 
-    def __init__(self) -> None:
+    def __init__(self, *, shared: bool | None = None) -> None:
+        """*shared*: with the other processes of one port; None = as the environment says."""
+        shared = SHARED_DIRECTORY in os.environ if shared is None else shared
+        counter, histogram = (Counter, Histogram) if shared else (OwnCounter, OwnHistogram)
         # Otherwise each counter and histogram has a second series that hardly anybody reads.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no annotation here
         registry = self.registry = CollectorRegistry(auto_describe=True)
         both = ("protocol", "provider")
-        self.requests = Counter(
+        self.requests = counter(
             "cpa_requests", "Client requests that ended.", (*both, "status", "stream"), registry=registry
         )
-        self.durations = Histogram(
+        self.durations = histogram(
             "cpa_request_duration_seconds",
             "From the head of a request to the end of its answer.",
             both,
             buckets=DURATION_BUCKETS,
             registry=registry,
         )
-        self.first_bytes = Histogram(
+        self.first_bytes = histogram(
             "cpa_first_byte_seconds",
             "From the head of a request to the first byte of the provider's answer.",
             ("provider",),
             buckets=FIRST_BYTE_BUCKETS,
             registry=registry,
         )
-        self.request_bytes = Counter("cpa_request_bytes", "Bodies from clients.", both, registry=registry)
-        self.response_bytes = Counter("cpa_response_bytes", "Bodies to clients.", both, registry=registry)
-        self.attempts = Counter(
+        self.request_bytes = counter("cpa_request_bytes", "Bodies from clients.", both, registry=registry)
+        self.response_bytes = counter("cpa_response_bytes", "Bodies to clients.", both, registry=registry)
+        self.attempts = counter(
             "cpa_upstream_attempts", "Requests to providers.", ("provider", "status"), registry=registry
         )
-        self.disconnects = Counter(
+        self.disconnects = counter(
             "cpa_client_disconnects", "Clients that left before the end.", ("protocol",), registry=registry
         )
-        self.reloads = Counter("cpa_config_reloads", "Configuration reloads.", ("result",), registry=registry)
-        self.in_flight = Gauge(
-            "cpa_requests_in_flight", "Client requests being served.", registry=registry, multiprocess_mode="livesum"
-        )
-        self.open_streams = Gauge(
-            "cpa_open_streams", "Streamed answers being sent.", registry=registry, multiprocess_mode="livesum"
-        )
+        self.reloads = counter("cpa_config_reloads", "Configuration reloads.", ("result",), registry=registry)
+        gauge = partial(Gauge, multiprocess_mode="livesum") if shared else OwnGauge
+        self.in_flight: Moving = gauge("cpa_requests_in_flight", "Client requests being served.", registry=registry)
+        self.open_streams: Moving = gauge("cpa_open_streams", "Streamed answers being sent.", registry=registry)
         for result in ("ok", "failed"):
             self.reloads.labels(result)
         self._watched = _Watched()
@@ -233,16 +236,16 @@ class PrometheusMetrics:
         ProcessCollector(registry=registry)
         self._providers: set[str] = set()
         self._protocols: set[str] = set()
-        self._ended: dict[tuple[str, str, int, bool], Counter] = {}
+        self._ended: dict[tuple[str, str, int, bool], Growing] = {}
         self._per_provider: dict[tuple[str, str], _PerProvider] = {}
-        self._attempted: dict[tuple[str, int], Counter] = {}
-        self._first: dict[str, Histogram] = {}
+        self._attempted: dict[tuple[str, int], Growing] = {}
+        self._first: dict[str, Observing] = {}
 
     def _provider(self, name: str) -> str:
-        return _bounded(name, self._providers, MAX_PROVIDERS)
+        return name if name in self._providers else _bounded(name, self._providers, MAX_PROVIDERS)
 
     def _protocol(self, name: str) -> str:
-        return _bounded(name, self._protocols, MAX_PROTOCOLS)
+        return name if name in self._protocols else _bounded(name, self._protocols, MAX_PROTOCOLS)
 
     def request_started(self) -> None:
         """See `Metrics`."""

@@ -176,7 +176,7 @@ class Asking:
         return answer
 
     async def _whole(self, prepared: Prepared, call: UpstreamCall, account: AttemptAccount | None) -> Answer:
-        """An answer in one piece. The provider's connection is in its pool again before the client gets a byte of it."""
+        """An answer in one piece. The provider's connection is in its pool again before the client gets a byte."""
         candidate, request = prepared.candidate, self.run.request
         if prepared.folded:
             async with candidate.executor.open(attrs.evolve(call, stream=True)) as upstream:

@@ -95,8 +95,9 @@ class OpenAnswer:
             raise
         run.exchange.advance(Event.START)
         try:
-            run.describe(candidates[0])
-            await run.intercept_before()
+            if not run.run.services.untouched:
+                run.describe(candidates[0])
+                await run.intercept_before()
             answer = self._answer = await run.attempts.first_answer(candidates)
             if run.watched is not None:
                 run.watched.first_byte()
@@ -112,11 +113,12 @@ class OpenAnswer:
         if exc is None and answer is not None:
             # Whoever reads a stream may keep its failure to itself.
             attempts.ended(None if answer.stream is None else answer.stream.failure)
-        try:
-            await attempts.leave(kind, exc, traceback)
-        except BaseException as error:
-            await self._end(error)
-            raise
+        if answer is not None and answer.stream is not None:
+            try:
+                await attempts.leave(kind, exc, traceback)
+            except BaseException as error:
+                await self._end(error)
+                raise
         await self._end(exc)
 
     async def _end(self, error: BaseException | None) -> None:

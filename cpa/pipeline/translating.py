@@ -9,6 +9,7 @@ import attrs
 from cpa.errors import RequestError
 from cpa.formats.errors import WireError
 from cpa.formats.names import SAME_WIRE, Format, carries, translates
+from cpa.formats.scan import contains
 from cpa.formats.thinking import Thinking, split_suffix
 from cpa.pipeline.chains import By, Translate
 from cpa.pipeline.exchange import ModelRequest
@@ -71,7 +72,7 @@ def request_context(
 
 def has_envelope(body: bytes) -> bool:
     """Whether *body* may hold what we gave a client to keep for another provider; cheap, may be wrong in saying yes."""
-    return body.find(_ENVELOPE) >= 0
+    return contains(body, _ENVELOPE)
 
 
 def answer_context(

@@ -191,6 +191,7 @@ class ModelCall:
         if principal is None and not runtime.access.asks_plugins:
             raise refusal(head.headers, head.query)
         body = await read_body(head.headers, self.receive, runtime.config.limits, ready=self.body)
+        self.body = None  # a stream may last
         self._received = True
         self.record.request_body(body)
         return principal, body

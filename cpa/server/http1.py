@@ -65,7 +65,7 @@ class Request:
 
 
 class _Head:
-    """What llhttp calls back: it judges the head. What the lines are is plain to see once there is nothing odd in them."""
+    """What llhttp calls back. It judges the head; what the lines are is plain to see then."""
 
     __slots__ = ("complete", "target")
 
@@ -314,7 +314,7 @@ def head_end(data: bytearray) -> int:
 
 
 def checked(lines: list[bytes], names: list[bytes]) -> bytes:
-    """*lines* of headers as one; *names* are theirs. A value that came from elsewhere ends neither its line nor the head.
+    """*lines* of headers as one; *names* are theirs. A value from elsewhere can end neither its line nor the head.
 
     Raises: ValueError.
     """

@@ -134,7 +134,7 @@ class Connection:
         ahead, state = self._ahead, {"connection": self}
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             while not self.closing:
-                while not (end := head_end(ahead)):
+                while not ahead or not (end := head_end(ahead)):
                     if not (data := await self._read_some()):
                         return False
                     ahead += data

@@ -118,7 +118,9 @@ class _Collected:
         for part in parts:
             if type(part) is Result and len(part.parts) == 1 and not part.json:
                 part = part.parts[0]
-            if type(part) is Text:
+            if type(part) is Reasoning:
+                self.texts += part.texts
+            elif type(part) is Text:
                 self.take([part.written or part.text])
             elif type(part) is Call:
                 self.take_calls([part])
@@ -147,11 +149,9 @@ def _texts(part: Part) -> list[str]:
     match part:
         case Refusal() | Media():
             return [part.text]
-        case Reasoning():
-            return part.texts
         case ServerCall() | ServerResult() | Native():
             return [part.raw.decode("utf-8", "replace")]
-        case Text() | Call() | Result() | Compaction():
+        case Text() | Call() | Result() | Reasoning() | Compaction():
             return []
 
 

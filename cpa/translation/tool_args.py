@@ -77,10 +77,8 @@ def args_string(call: Call, *, wrapped: bool = False) -> str:
 def written_string(call: Call) -> Written:
     """The same to be written: a string, or that of a client of OpenAI's undecoded. Free text is not wrapped."""
     written = call.written
-    if type(written) is msgspec.Raw:
-        return written if call.args_text else str(written, "utf-8")
     if written is not None:
-        return written
+        return written if call.args_text or type(written) is str else str(written, "utf-8")
     text = call.args.decode("utf-8", "replace")
     if not text and call.shape is _JSON and not call.args_text:
         return "{}"  # an absent object (2.8)

@@ -98,12 +98,8 @@ class map_errors:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if exc is None:
-            return
-        for cls in type(exc).__mro__:
-            target = self._table.get(cls)
-            if target is not None:
-                _raise(target, exc)
+        if exc is not None:
+            _raise_meaning(exc, self._table)
 
 
 FOREIGN_ERRORS = tuple(HTTPX_ERRORS)
@@ -112,12 +108,15 @@ FOREIGN_ERRORS = tuple(HTTPX_ERRORS)
 
 def raise_meaning(exc: BaseException) -> NoReturn:
     """Raises: what *exc*, one of `FOREIGN_ERRORS`, means, from it."""
-    with map_errors():
-        raise exc
+    _raise_meaning(exc, HTTPX_ERRORS)
+    raise exc
 
 
-def _raise(target: type[CpaError], exc: BaseException) -> NoReturn:
-    raise target(redact_urls(str(exc)) or target.default_message) from exc
+def _raise_meaning(exc: BaseException, table: ErrorMap) -> None:
+    for cls in type(exc).__mro__:
+        target = table.get(cls)
+        if target is not None:
+            raise target(redact_urls(str(exc)) or target.default_message) from exc
 
 
 @attrs.frozen(kw_only=True)

@@ -181,23 +181,23 @@ class ResponseReader:
     Attributes:
       started: a byte of the response has come.
       status: of the final (not 1xx) response, 0 as long as its head is not complete.
-      headers, reason: of that response, as on the wire.
-      http_version: of that response too, if the constructor was told so: asking is a tenth of the whole reading.
+      headers, reason, http_version: of that response, as on the wire; only if the constructor was told *detailed*, for
+        httpx's responses have them, and nobody else wants them.
       complete: the body is there to its end.
       pieces: body bytes that `take` has not given yet.
     """
 
     __slots__ = (
+        "_detailed",
         "_fault",
         "_finished",
         "_framed",
         "_head_only",
         "_idle_bytes",
-        "_interim_bytes",
         "_keep_alive",
         "_lowered",
         "_parser",
-        "_wants_version",
+        "_past_bytes",
         "complete",
         "headers",
         "http_version",
@@ -207,20 +207,21 @@ class ResponseReader:
         "status",
     )
 
-    def __init__(self, *, head_only: bool, wants_version: bool = True) -> None:
+    def __init__(self, *, head_only: bool, detailed: bool = True) -> None:
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._head_only = head_only
         self._fault = ""
         # Received without a piece of body among it since the last one: heads, and later framing.
         self._idle_bytes = 0
-        self._interim_bytes = 0
+        # Of heads: all interim ones, and the final one's reason.
+        self._past_bytes = 0
         # What the response says; False as well from the first byte on that nobody asked for.
         self._keep_alive = False
         self._finished = False
         # The end of the body is told by its framing, not by the end of the connection.
         self._framed = False
-        self._wants_version = wants_version
-        self._lowered: RawHeaders = ()
+        self._detailed = detailed
+        self._lowered: HeaderList = []
         self.started = False
         self.complete = False
         self.status = 0
@@ -301,12 +302,11 @@ class ResponseReader:
 
     def take_headers(self) -> RawHeaders:
         """The headers with lower-case names, once; a stream may last long, and the reader keeps no copy of them."""
-        lowered, self._lowered = self._lowered, ()
-        self.headers.clear()
-        return lowered
+        lowered, self._lowered = self._lowered, []
+        return tuple(lowered)
 
     def _field_bytes(self) -> int:
-        return len(self.reason) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        return sum(len(name) + len(value) + 4 for name, value in self._lowered)
 
     # -- callbacks of the parser; they must not raise --
 
@@ -316,12 +316,17 @@ class ResponseReader:
 
     def on_status(self, reason: bytes) -> None:
         if not self.status:
-            self.reason += reason
+            self._past_bytes += len(reason)
+            if self._detailed:
+                self.reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
         # Later ones are trailers: nobody downstream can take them.
         if not self.status:
-            self.headers.append((name, value.rstrip(b" \t")))
+            value = value.rstrip(b" \t")
+            self._lowered.append((name.lower(), value))
+            if self._detailed:
+                self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         parser = self._parser
@@ -332,21 +337,21 @@ class ResponseReader:
             self._fault = self._fault or f"unexpected status {status}"
             return
         if status < 200:
-            self._interim_bytes += self._field_bytes()
+            self._past_bytes += self._field_bytes()
+            self._lowered.clear()
             self.headers.clear()
             self.reason = b""
             return
         # The end of the head may have come together with much body: then the size of the fields is what counts.
-        if self._idle_bytes > MAX_IDLE_BYTES and self._interim_bytes + self._field_bytes() > MAX_IDLE_BYTES:
+        if self._idle_bytes > MAX_IDLE_BYTES and self._past_bytes + self._field_bytes() > MAX_IDLE_BYTES:
             self._fault = self._fault or HEAD_TOO_LARGE
         self._idle_bytes = 0
         self.status = status
-        if self._wants_version:
+        if self._detailed:
             self.http_version = b"HTTP/" + parser.get_http_version().encode("ascii")
         self._keep_alive = parser.should_keep_alive()
-        self._lowered = lowered = tuple([(name.lower(), value) for name, value in self.headers])
         chunked = has_length = False
-        for name, value in lowered:
+        for name, value in self._lowered:
             if name == b"content-length":
                 has_length = True
             elif name == b"transfer-encoding":

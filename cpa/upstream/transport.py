@@ -1,7 +1,7 @@
-"""Our transport below `httpx.AsyncClient`: HTTP/1.1 on plain sockets, for all traffic that no proxy carries.
+"""Our transport: HTTP/1.1 on plain sockets, for all traffic that no proxy carries, below `httpx.AsyncClient` or without.
 
 It is there for speed (design.md section 9): httpx's own pool looks at every connection and polls every idle socket per
-request. An exchange here is: take the connection used last, one scatter write, wait, one read, one parser call. No
+request. An exchange here is: take the connection used last, one write, wait, one read, one parser call. No
 task and no timer per chunk: deadlines are the callers' cancel scopes. Only connecting has a deadline of its own.
 """
 
@@ -16,7 +16,7 @@ from cpa.upstream.connection import RECEIVE_BYTES, Connection, Origin, open_sock
 from cpa.upstream.http1 import BufferStream, OutgoingRequest, ResponseReader, encode_request
 from cpa.upstream.pool import ConnectionPool
 
-__all__ = ["BufferStream", "ResponseStream", "TrioTransport", "make_tls_context"]
+__all__ = ["BufferStream", "ResponseStream", "TrioTransport", "make_tls_context", "origin_of"]
 
 DEFAULT_CONNECT_SECONDS = 30.0
 """Resolving, connecting and the TLS handshake together (proxy.md 5.4)."""
@@ -101,7 +101,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
         Cancellation: closes the connection at once.
         """
         origin = origin_of(request.url, request.extensions.get("sni_hostname", ""))
-        stream = await self.exchange(origin, encode_request(request), wants_version=True)
+        stream = await self.exchange(origin, encode_request(request), detailed=True)
         reader = stream.reader
         return httpx.Response(
             reader.status,
@@ -110,13 +110,10 @@ class TrioTransport(httpx.AsyncBaseTransport):
             extensions={"http_version": reader.http_version, "reason_phrase": reader.reason},
         )
 
-    async def exchange(
-        self, origin: Origin, outgoing: OutgoingRequest, *, wants_version: bool = False
-    ) -> "ResponseStream":
+    async def exchange(self, origin: Origin, outgoing: OutgoingRequest, *, detailed: bool = False) -> "ResponseStream":
         """The same without httpx's requests and responses, which cost as much as all the rest.
 
-        Returns: the body; the head is in its `reader`, with the version if *wants_version*. Close it by
-          `ResponseStream.close`.
+        Returns: the body; the head is in its `reader`, see there for *detailed*. Close it by `ResponseStream.close`.
         Raises, Cancellation: as `handle_async_request`.
         """
         if self._closed:
@@ -126,7 +123,7 @@ class TrioTransport(httpx.AsyncBaseTransport):
         while True:
             if connection is None:
                 connection = await self._connect(origin)
-            reader = ResponseReader(head_only=outgoing.head_only, wants_version=wants_version)
+            reader = ResponseReader(head_only=outgoing.head_only, detailed=detailed)
             try:
                 sent_all = await connection.send_request(outgoing, reader, self._buffer)
                 while not reader.status:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, TypeAlias
 
-import attrs
+import msgspec
 import structlog
 import trio
 
@@ -128,7 +128,9 @@ class UsageCollector:
         if not self._current_sinks():
             return
         if record.client is not NO_CLIENT:
-            record = attrs.evolve(record, client=NO_CLIENT)  # sinks do not ask for it, and its headers may be large
+            record = msgspec.structs.replace(
+                record, client=NO_CLIENT
+            )  # sinks do not ask for it, and its headers may be large
         if self._ended.is_set():
             self.dropped += 1
             return

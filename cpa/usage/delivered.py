@@ -157,8 +157,13 @@ class DeliveredText:
         if b"\r" in joined:
             data = [event_data(event) for block in blocks for event in split_events(block)]
         else:
-            data = [_data_of(event) for event in joined.split(b"\n\n") if event]
-        return [value for value in data if value and value.startswith(b"{")]
+            # One line with one object is nearly all there is: nothing is called for it.
+            data = [
+                event[6:] if event[:7] == b"data: {" and b"\n" not in event else _data_of(event)
+                for event in joined.split(b"\n\n")
+                if event
+            ]
+        return [value for value in data if value and value[:1] == b"{"]
 
     def _take(self, events: Sequence[bytes]) -> None:
         if not events:

@@ -1,6 +1,6 @@
 """The text of usual stream events, read ten times as fast as any event can be; see `cpa.usage.delivered`."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -75,7 +75,8 @@ class Unusual(ValueError):
     """There is an event that has to be read in the slow way."""
 
 
-def _chat_text(data: bytes) -> Iterator[str | None]:
+def _chat_text(data: bytes) -> list[str | None]:
+    texts: list[str | None] = []
     for event in _chat(data):
         for choice in event.choices:
             delta = choice.delta
@@ -83,28 +84,34 @@ def _chat_text(data: bytes) -> Iterator[str | None]:
                 raise Unusual
             if delta.tool_calls is not _NONE or delta.function_call is not _NONE:
                 raise Unusual
-            yield delta.content
+            texts.append(delta.content)
             if delta.reasoning_content or delta.reasoning or delta.refusal:
-                yield from (delta.reasoning_content, delta.reasoning, delta.refusal)
+                texts += (delta.reasoning_content, delta.reasoning, delta.refusal)
+    return texts
 
 
-def _claude_text(data: bytes) -> Iterator[str | None]:
+def _claude_text(data: bytes) -> list[str | None]:
+    texts: list[str | None] = []
     for event in _claude(data):
         if event.content_block is not _NONE or event.content is not _NONE:
             raise Unusual
         delta = event.delta
         if delta is not None:
-            yield from (delta.text, delta.thinking, delta.partial_json)
+            texts += (delta.text, delta.thinking, delta.partial_json)
+    return texts
 
 
-def _responses_text(data: bytes) -> Iterator[str | None]:
+def _responses_text(data: bytes) -> list[str | None]:
+    texts: list[str | None] = []
     for event in _responses(data):
         if event.output is not _NONE:
             raise Unusual
-        yield event.delta
+        texts.append(event.delta)
+    return texts
 
 
-def _gemini_text(data: bytes) -> Iterator[str | None]:
+def _gemini_text(data: bytes) -> list[str | None]:
+    texts: list[str | None] = []
     for event in _gemini(data):
         if event.response is not _NONE:
             raise Unusual
@@ -112,10 +119,11 @@ def _gemini_text(data: bytes) -> Iterator[str | None]:
             for part in (candidate.content and candidate.content.parts) or ():
                 if part.functionCall is not _NONE or part.executableCode is not _NONE:
                     raise Unusual
-                yield part.text
+                texts.append(part.text)
+    return texts
 
 
-_TEXTS: Final[Mapping[str, Callable[[bytes], Iterator[str | None]]]] = {
+_TEXTS: Final[Mapping[str, Callable[[bytes], list[str | None]]]] = {
     Format.OPENAI: _chat_text,
     Format.OPENAI_RESPONSE: _responses_text,
     Format.CODEX: _responses_text,

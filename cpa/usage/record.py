@@ -11,6 +11,7 @@ from itertools import chain
 from typing import Final
 
 import attrs
+import msgspec
 
 from cpa.credentials.model import FROM_CONFIG, Credential
 from cpa.errors import CpaError, RawHeaders, UpstreamStatusError
@@ -24,6 +25,8 @@ MAX_FAILURE_BYTES: Final = 2048
 """Of a failure's text: providers say in the first sentence what is wrong, and thousands of records may wait."""
 MAX_HEADER_BYTES: Final = 16 * 1024
 """Of response headers in one record: four times what real providers send, a quarter of what a hostile one may."""
+NOT_SHOWN: Final = frozenset({"principal", "source", "response_headers"})
+"""Members of a record that no log may show by accident."""
 MAX_FACT_CHARS: Final = 256
 """Of a header that records repeat."""
 MAX_PAYERS: Final = 1024
@@ -42,9 +45,8 @@ EXECUTOR_TYPES: Mapping[str, str] = {
 OPENAI_COMPATIBLE: Final = ("openai-compatible-", "openai-compatibility")
 
 
-# Without slots a frozen class is made in a fifth of the time; these are made for every attempt.
-@attrs.frozen(kw_only=True, slots=False)
-class Tokens:
+# What is made for every attempt is a struct of msgspec's: made in a third of the time, and in a fifth of the memory.
+class Tokens(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Counts as the columns of proxy 7.3 define them, ≥ 0; what includes what differs between providers' protocols.
 
     Attributes:
@@ -81,8 +83,7 @@ class Tokens:
 NO_TOKENS: Final = Tokens()
 
 
-@attrs.frozen(kw_only=True, slots=False)
-class ClientFacts:
+class ClientFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Where a request came from.
 
     Attributes:
@@ -93,7 +94,10 @@ class ClientFacts:
 
     address: str = ""
     path: str = ""
-    headers: RawHeaders = attrs.field(default=(), repr=False)
+    headers: RawHeaders = ()
+
+    def __repr__(self) -> str:
+        return f"ClientFacts(address={self.address!r}, path={self.path!r})"  # no headers: there are keys in them
 
     @property
     def endpoint(self) -> str:
@@ -136,8 +140,7 @@ class Failure:
 NO_FAILURE: Final = Failure()
 
 
-@attrs.frozen(kw_only=True, slots=False)
-class UsageRecord:
+class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One attempt.
 
     Attributes:
@@ -167,11 +170,11 @@ class UsageRecord:
     executor_type: str
     model: str
     alias: str
-    principal: str = attrs.field(repr=False)
+    principal: str
     credential_id: str
     credential_index: str
     auth_type: str
-    source: str = attrs.field(repr=False)
+    source: str
     reasoning_effort: str
     service_tier: str
     generate: bool
@@ -184,8 +187,12 @@ class UsageRecord:
     provider_format: str
     tokens: Tokens = NO_TOKENS
     estimated: Tokens = NO_TOKENS
-    response_headers: RawHeaders = attrs.field(default=(), repr=False)
+    response_headers: RawHeaders = ()
     client: ClientFacts = NO_CLIENT
+
+    def __repr__(self) -> str:
+        shown = (f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name not in NOT_SHOWN)
+        return f"UsageRecord({', '.join(shown)})"
 
     @property
     def counted(self) -> Tokens:

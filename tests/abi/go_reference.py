@@ -11,9 +11,10 @@ import typing
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
-import attrs
+import msgspec
 
 from cpa.abi.codec import (
+    Message,
     any_map,
     blob,
     blobs,
@@ -35,19 +36,15 @@ from cpa.abi.codec import (
 )
 from cpa.abi.kinds import B64, ZERO_TIME
 
-# ruff: noqa: RUF009 - the functions called in defaults make a new attrs field each
 
-
-@attrs.frozen(kw_only=True)
-class Inner:
+class Inner(Message):
     """A nested message."""
 
     a: str = text("A")
     n: int = number("N")
 
 
-@attrs.frozen(kw_only=True)
-class Everything:
+class Everything(Message):
     """A member of each kind."""
 
     text: str = text("Text")

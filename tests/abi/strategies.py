@@ -5,9 +5,9 @@ import typing
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
-import attrs
 from hypothesis import strategies as st
 
+from cpa.abi.codec import Message
 from cpa.abi.kinds import B64, ZERO_TIME
 from tests.abi.go_reference import Everything
 
@@ -112,7 +112,7 @@ def messages(cls: type[Any]) -> st.SearchStrategy[Any]:
     fields = {}
     for name, member in cls.declared_members.items():
         fields[name] = _values(types.EllipsisType if member.raw else cls.__annotations__[name])
-    return st.builds(cls, **fields)
+    return st.fixed_dictionaries(fields).map(lambda found: cls(**found))
 
 
 def _values(kind: Any) -> st.SearchStrategy[Any]:

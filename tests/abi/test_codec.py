@@ -5,13 +5,12 @@ from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
-import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cpa.abi import methods, wire, wire_host
-from cpa.abi.codec import Codec, codec, fold
+from cpa.abi.codec import Codec, Message, codec, fold
 from cpa.abi.gojson import GoJsonError, Members, parse
 from cpa.abi.kinds import B64, NO_BYTES
 from tests.abi import go_reference

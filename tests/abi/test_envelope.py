@@ -1,18 +1,15 @@
 """Envelopes: Appendix D's rows, return codes, errors, and the quick way through."""
 
-# ruff: noqa: RUF009 - the functions called in defaults make a new attrs field each
-
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cpa.abi import envelope, methods, wire, wire_host
-from cpa.abi.codec import codec, flag, number, optional, text
+from cpa.abi.codec import Message, codec, flag, number, optional, text
 from cpa.abi.envelope import (
     EMPTY_RESULT,
     MAX_ERROR_TEXT,
@@ -203,16 +200,14 @@ def test_errors_are_ours() -> None:
 # --- the quick way ---------------------------------------------------------------------------------------------------
 
 
-@attrs.frozen(kw_only=True)
-class _Error:
+class _Error(Message):
     code: str = text("code")
     message: str = text("message")
     retryable: bool = flag("retryable")
     http_status: int = number("http_status")
 
 
-@attrs.frozen(kw_only=True)
-class _Head:
+class _Head(Message):
     ok: bool = flag("ok")
     error: _Error | None = optional("error", _Error)
 

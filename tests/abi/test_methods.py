@@ -1,9 +1,9 @@
 """The table of methods against the contract's own lists."""
 
-import attrs
 import pytest
 
 from cpa.abi import methods, wire
+from cpa.abi.codec import Message
 from cpa.abi.methods import HOST_METHODS, METHODS, PLUGIN_METHODS, Direction, Method, Policy, TimeoutClass, methods_of
 from cpa.pipeline.stage import POLICIES, StageKind
 

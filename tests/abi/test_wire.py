@@ -1,6 +1,5 @@
 """The messages: every example of the contract, and what values promise beyond bytes."""
 
-import attrs
 import pytest
 
 from cpa.abi import wire
@@ -70,5 +69,5 @@ def test_secrets_stay_out_of_reprs() -> None:
 
 def test_values_are_frozen() -> None:
     """They are shared between plugins."""
-    with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        wire.BodyReply().body = b"x"  # type: ignore[misc]
+    with pytest.raises(AttributeError):
+        wire.BodyReply().body = b"x"

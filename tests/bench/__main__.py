@@ -110,7 +110,7 @@ def measure_forwarding(
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one short round, about 90 s: a smoke test, not a result")
+    parser.add_argument("--quick", action="store_true", help="one short round of minutes: a smoke test, not a result")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds instead of the usual number")
     parser.add_argument(
         "--only", default="", metavar="TEXT", help="scenarios whose names contain TEXT; no result without --output"

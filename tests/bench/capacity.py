@@ -16,6 +16,7 @@ from tests.bench.scenarios import QUICK, Figure
 LATE_S: Final = 0.1
 STEPS: Final = (64, 128, 256, 384, 512, 640, 768, 1024, 1280, 1536, 2048)
 """What can be found. The search goes up in doubles and then between the last two: at most seven measurements."""
+QUICK_STEPS: Final = 3
 TRIES: Final = 2
 """One late chunk in tens of thousands can be a neighbour's fault; twice in a row it is not."""
 OPENED_PER_S: Final = 400
@@ -80,7 +81,7 @@ def open_search(env: Environment) -> Iterator[Round]:
     """All systems. Raises: StartError."""
     environment = env.scale.environment
     names = [name for name in SYSTEMS[1:] if name != "uvicorn" or has_uvicorn(environment)]
-    steps = STEPS if env.scale.idle_streams > QUICK.idle_streams else STEPS[:5]
+    steps = STEPS if env.scale.idle_streams > QUICK.idle_streams else STEPS[:QUICK_STEPS]
     with ExitStack() as stack:
         children = {
             name: stack.enter_context(processes.system(name, env.cores, env.provider_port, environment))

@@ -104,12 +104,13 @@ def draw(chart: Chart) -> str:
         if group.title:
             parts.append(text(8, at + 12, group.title))
             at += BAR + 2
+        top = at
         for bar in group.bars:
             parts += draw_bar(bar, scale, at)
             at += BAR + GAP
+        parts.append(f'<line class="a" x1="{LABEL}" x2="{LABEL}" y1="{top - 2}" y2="{at - GAP + 2}"/>')
         at += GROUP_GAP
     height = int(at)
-    parts.append(f'<line class="a" x1="{LABEL}" x2="{LABEL}" y1="{TOP - 4}" y2="{height - GROUP_GAP}"/>')
     title = escape(chart.title)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '

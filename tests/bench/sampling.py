@@ -43,7 +43,6 @@ _PREFIXES: Final[Mapping[str, Layer]] = {
     "/cpa/server/peers": Layer.ACCESS,
     "/cpa/server/body": Layer.ACCESS,
     "/cpa/usage/limit": Layer.ACCESS,
-    "/cpa/limits": Layer.ACCESS,
     "/cpa/server/": Layer.SERVER,
     "/hypercorn/": Layer.SERVER,
     "/quart": Layer.SERVER,

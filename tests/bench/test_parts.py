@@ -130,7 +130,7 @@ def test_two_workers_are_measured_with_all_their_processes(tmp_path: Path, monke
 
     assert found.keys() == {figure.key for figure in multicore.PART.section.figures}
     assert all(value > 0 for values in found.values() for each in values.values() for value in each)
-    assert found[multicore.CPU.key]["two"][0] > 1000
+    assert found[multicore.CPU.key]["two"][0] > 100
     assert found[multicore.SHARE.key]["two"][0] < 80
 
 

@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from cpa.abi import methods, wire
-from cpa.abi.codec import number
+from cpa.abi.codec import Message, number
 from cpa.abi.envelope import PluginCallError
 from cpa.abi.kinds import B64
 from cpa.abi.methods import Direction, Method
@@ -71,8 +71,7 @@ WORDS: Mapping[str, Words] = {
 }
 
 
-@attrs.frozen(kw_only=True)
-class Counted:
+class Counted(Message):
     """What C and Rust answer to a record, where the host expects nothing."""
 
     count: int = number("Count")

@@ -228,16 +228,7 @@ def test_redaction_is_idempotent_and_total(text: str) -> None:
     ],
 )
 def test_time_is_linear(piece: str) -> None:
-    """Hostile repeats: four times the text may not cost much more than four times the time."""
-
-    def cost(size: int) -> float:
-        text = piece * (size // len(piece))
-        best = 1.0
-        for _ in range(3):
-            start = time.perf_counter()
-            redact_text(text)
-            best = min(best, time.perf_counter() - start)
-        return best
-
-    small, large = cost(8_000), cost(32_000)
-    assert large < 10 * small + 0.01
+    """Hostile repeats of 200 KB: what looks at each of them from each other one would take minutes, not moments."""
+    started = time.process_time()
+    redact_text(piece * (200_000 // len(piece)))
+    assert time.process_time() - started < 10

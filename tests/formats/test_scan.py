@@ -18,10 +18,12 @@ except ImportError:  # nobody has compiled it; continuous integration has
     IS_UTF8: list[Callable[[bytes], bool]] = [scan.is_utf8_in_python]
     COUNT_CHARS: list[Callable[[bytes], tuple[int, int]]] = [scan.count_chars_in_python]
     TEXT_START: list[Callable[[bytes], int]] = [scan.text_start_in_python]
+    CONTAINS: list[Callable[[bytes, bytes], bool]] = [scan.contains_in_python]
 else:
     IS_UTF8 = [scan.is_utf8_in_python, _scan.is_utf8]
     COUNT_CHARS = [scan.count_chars_in_python, _scan.count_chars]
     TEXT_START = [scan.text_start_in_python, _scan.text_start]
+    CONTAINS = [scan.contains_in_python, _scan.contains]
 
 PROSE = {chr(code) for code in range(0x21, 0x7F)} - {"["}
 FORMS = {
@@ -151,3 +153,12 @@ def test_only_bytes_can_be_scanned(wrong: object) -> None:
     for count in COUNT_CHARS[1:]:
         with pytest.raises(TypeError):
             count(wrong)  # type: ignore[arg-type]
+
+
+@given(data=st.binary(max_size=200), part=st.binary(max_size=12), at=st.integers(0, 200))
+@example(data=b"", part=b"", at=0)
+def test_what_is_in_a_body_is_found_wherever_it_is(data: bytes, part: bytes, at: int) -> None:
+    """The C library's search and Python's agree."""
+    for contains in CONTAINS:
+        assert contains(data, part) == (part in data)
+        assert contains(data[:at] + part + data[at:], part)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -178,7 +179,7 @@ async def test_the_schema_is_negotiated_downwards(
 
     def prepare(transport: FakeTransport) -> None:
         transport.highest_schema = highest
-        transport.reply = attrs.evolve(transport.reply, schema_version=highest)
+        transport.reply = msgspec.structs.replace(transport.reply, schema_version=highest)
 
     async with staged(tmp_path, prepare) as stage:
         stage.put("a")
@@ -225,7 +226,7 @@ async def test_schema_zero_means_one(tmp_path: Path, autojump_clock: object) -> 
     """The member may be absent (plugin-abi 3.2)."""
 
     def prepare(transport: FakeTransport) -> None:
-        transport.reply = attrs.evolve(transport.reply, schema_version=0)
+        transport.reply = msgspec.structs.replace(transport.reply, schema_version=0)
 
     async with staged(tmp_path, prepare) as stage:
         stage.put("a")
@@ -238,7 +239,7 @@ async def test_identifiers_are_asked_once_per_registration(tmp_path: Path, autoj
 
     def prepare(transport: FakeTransport) -> None:
         declared = Capabilities(executor=True, thinking_applier=True, auth_provider=True)
-        transport.reply = attrs.evolve(transport.reply, capabilities=declared)
+        transport.reply = msgspec.structs.replace(transport.reply, capabilities=declared)
 
         async def fail(payload: bytes) -> bytes:
             await trio.lowlevel.checkpoint()

@@ -9,6 +9,7 @@ from pathlib import Path
 import attrs
 import pytest
 import trio
+from msgspec import structs
 from structlog.testing import capture_logs
 
 from cpa.abi import methods
@@ -40,7 +41,7 @@ EXAMPLE = (
     b'"TotalTokens":15},"ResponseHeaders":null}'
 )
 """As the contract has it (plugin-abi 4.12)."""
-EXAMPLE_RECORD = attrs.evolve(
+EXAMPLE_RECORD = structs.replace(
     RECORD,
     provider="codex",
     executor_type="codex",
@@ -108,7 +109,7 @@ def test_a_record_is_sent_as_the_contract_has_it() -> None:
 
 def test_everything_of_a_record_is_in_the_request() -> None:
     """Failures, headers by canonical name, all kinds of tokens; times with nanoseconds as integers."""
-    record = attrs.evolve(
+    record = structs.replace(
         EXAMPLE_RECORD,
         generate=False,
         reasoning_effort="high",
@@ -195,7 +196,7 @@ async def test_records_are_delivered_before_the_plugins_end(library: Path, isola
     """In order, and all of them, also those of the last moment."""
     async with counting(library, isolation) as stage:
         for number in range(100):
-            stage.collector.submit(attrs.evolve(RECORD, model=f"m{number}"))
+            stage.collector.submit(structs.replace(RECORD, model=f"m{number}"))
         assert not stage.seen
     assert [json.loads(payload)["Model"] for payload in stage.seen] == [f"m{number}" for number in range(100)]
     assert stage.collector.dropped == 0
@@ -207,7 +208,7 @@ async def test_a_plugin_that_refuses_a_record_gets_the_next_one(library: Path, i
     with capture_logs() as lines:
         async with counting(library, isolation) as stage:
             error = UpstreamStatusError(status=429, headers=(), body=b"slow down", provider_format="openai")
-            failed = attrs.evolve(RECORD, failed=True, failure=Failure(status=error.status, body="slow down"))
+            failed = structs.replace(RECORD, failed=True, failure=Failure(status=error.status, body="slow down"))
             stage.collector.submit(failed)
             stage.collector.submit(RECORD)
     assert [json.loads(payload)["Failed"] for payload in stage.seen] == [True, False]

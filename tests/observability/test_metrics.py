@@ -1,6 +1,10 @@
 """Metrics count what happened, under few labels."""
 
+from typing import Any
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from cpa.observability.metrics import MAX_PROTOCOLS, MAX_PROVIDERS, Metrics, NullMetrics, PrometheusMetrics
@@ -128,3 +132,61 @@ def test_null_metrics_take_everything_and_keep_nothing() -> None:
     metrics.watch_dropped(lambda: 1, lambda: 1)
     assert not metrics.enabled
     assert metrics.render()[0] == b""
+
+
+TIMES = st.one_of(st.sampled_from([0.0, 0.05, 0.1, 600.0, 600.1]), st.floats(0, 2000))
+EVENTS = st.one_of(
+    st.tuples(
+        *(st.just("finished"), st.sampled_from(["openai", "claude"]), st.sampled_from(["", "p", 'q"\n\\'])),
+        *(st.sampled_from([0, 200, 429, 999]), st.booleans(), TIMES, st.integers(0, 1 << 40)),
+    ),
+    st.tuples(st.just("first"), st.sampled_from(["p", "q"]), TIMES),
+    st.tuples(st.just("attempt"), st.sampled_from(["p", "q"]), st.sampled_from([0, 200, 500])),
+    st.tuples(st.sampled_from(["started", "opened", "closed", "left", "reloaded"])),
+)
+
+
+def report(metrics: Metrics, event: tuple[Any, ...]) -> None:
+    match event:
+        case ("finished", protocol, provider, status, stream, seconds, size):
+            metrics.request_finished(
+                protocol=protocol,
+                provider=provider,
+                status=status,
+                stream=stream,
+                duration_s=seconds,
+                bytes_in=size,
+                bytes_out=size // 3,
+            )
+        case ("first", provider, seconds):
+            metrics.first_byte(provider, seconds)
+        case ("attempt", provider, status):
+            metrics.attempt(provider, status)
+        case ("started",):
+            metrics.request_started()
+        case ("opened",):
+            metrics.stream_opened()
+        case ("closed",):
+            metrics.stream_closed()
+        case ("left",):
+            metrics.client_disconnected("openai")
+        case ("reloaded",):
+            metrics.config_reloaded(ok=False)
+
+
+@given(st.lists(EVENTS, max_size=20))
+@settings(max_examples=60, deadline=None)
+def test_one_process_says_the_same_as_several(events: list[tuple[Any, ...]]) -> None:
+    """One process has counters of its own, several those of the library: a scraper must not see a difference."""
+    own, library = PrometheusMetrics(shared=False), PrometheusMetrics(shared=True)
+    for event in events:
+        report(own, event)
+        report(library, event)
+
+    def lines(metrics: Metrics) -> list[bytes]:
+        return [
+            line for line in metrics.render()[0].splitlines() if b" process_" not in line and line[:8] != b"process_"
+        ]
+
+    assert lines(own) == lines(library)
+    assert len(lines(own)) > 20

@@ -2,8 +2,9 @@
 
 import pytest
 import trio
+import trio.testing
 
-from cpa.server import listener
+from cpa.server import gateway, listener
 from tests.server.wire import CHAT, CHAT_STREAM, FAIL_S, Hangup, connect, head, post, serving
 
 SWEEP_S = 0.02
@@ -333,3 +334,24 @@ async def test_plain_requests_are_served_beside_all_that() -> None:
                 await garbage.send(b"\x00" * 100 + b"\r\n\r\n")
                 await honest.send(post(CHAT))
                 assert (await honest.reply()).status == 200
+
+
+@pytest.mark.parametrize("fast", ["", "hypercorn"])
+async def test_who_leaves_is_499_in_the_access_line(fast: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However its leaving came to be known; for a stream, whose head said 200, as well."""
+    monkeypatch.setenv(listener.FAST_VARIABLE, fast)
+    statuses: list[object] = []
+    monkeypatch.setattr(gateway, "log_access", lambda **line: statuses.append(line["status"]))
+    async with serving() as proxy:
+        with trio.fail_after(FAIL_S):
+            async with connect(proxy.url) as wire:
+                await wire.send(post(headers=["x-mock-first-byte: 600000"]))
+                await proxy.mock.wait_requests(1)
+            await proxy.quiet()
+            async with connect(proxy.url) as wire:
+                await wire.send(post(CHAT_STREAM, headers=["x-mock-fault: stall", "x-mock-at: 3"]))
+                assert (await wire.head()).status == 200
+            await proxy.quiet()
+            while len(statuses) < 2:
+                await trio.testing.wait_all_tasks_blocked(0.01)
+    assert statuses == [499, 499]

@@ -175,6 +175,41 @@ def test_texts_arrive_however_they_were_escaped(client: Format, provider: Format
         assert {said, returned} <= strings(json.loads(translated))
 
 
+@pytest.mark.parametrize(
+    ("written", "text", "read"),
+    [
+        (json.dumps('{"a":"größer \\n😀"}').encode(), '{"a":"größer \\n😀"}', {"a": "größer \n😀"}),
+        (
+            '"{\\"a\\": \\"ä\\/\\", \\"b\\":\\t12345678901234567890}"'.encode(),
+            None,
+            {"a": "ä/", "b": 12345678901234567890},
+        ),
+        (b'"{\\"a\\":\\"\\ud800\\"}"', '{"a":"\ufffd"}', {"a": "\ufffd"}),
+        (b'"{\\"a\\":\\"\\\\ud83d\\\\ude00\\"}"', '{"a":"\\ud83d\\ude00"}', {"a": "😀"}),
+        (b'""', "", {}),
+        (b'" "', " ", {}),
+        (b"null", "", {}),
+        (b'{"a":1}', '{"a":1}', {"a": 1}),
+        (b"5", "5", {"value": 5}),
+        (b'"[1]"', "[1]", {"value": [1]}),
+        (b'"{\\"a\\":"', '{"a":', {"_raw_arguments": '{"a":'}),
+    ],
+)
+def test_arguments_arrive_however_they_were_written(written: bytes, text: str | None, read: Any) -> None:
+    """They go from one of OpenAI's protocols to the other undecoded, and are read for all others."""
+    body = session(Format.OPENAI_RESPONSE, b'"go"', b'"done"').replace(json.dumps('{"path":"a"}').encode(), written)
+    sent = {
+        provider: json.loads(translate_request(body, make_context(Format.OPENAI_RESPONSE, provider)))
+        for provider in (Format.OPENAI, Format.CLAUDE, Format.GEMINI)
+    }
+
+    assert sent[Format.OPENAI]["messages"][1]["tool_calls"][0]["function"]["arguments"] == (
+        '{"a": "ä/", "b":\t12345678901234567890}' if text is None else text
+    )
+    assert sent[Format.CLAUDE]["messages"][1]["content"][0]["input"] == read
+    assert sent[Format.GEMINI]["contents"][1]["parts"][0]["functionCall"]["args"] == read
+
+
 @pytest.mark.parametrize(("client", "provider"), FOREIGN)
 @pytest.mark.parametrize("place", ["said", "returned"])
 def test_no_provider_gets_what_is_not_utf8(client: Format, provider: Format, place: str) -> None:

@@ -954,6 +954,7 @@ def test_cleaning_is_idempotent(schema: JsonValue) -> None:
 
 @LAWS
 @given(SCHEMAS)
+@settings(max_examples=40, deadline=None)
 def test_schemas_without_references_are_cleaned_as_those_with(schema: JsonValue) -> None:
     """The former are looked at with less care, which must not show."""
     assume(b"$ref" not in dump(schema))

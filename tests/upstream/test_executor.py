@@ -1,5 +1,6 @@
 """One call to a provider over real sockets: what goes out, what comes back, and what is left when it goes wrong."""
 
+import contextlib
 import gc
 import gzip
 import weakref
@@ -33,6 +34,7 @@ from cpa.types import Executor, Operation, UpstreamCall
 from cpa.upstream import executor as executor_module
 from cpa.upstream.client import UpstreamClients, open_clients
 from cpa.upstream.executor import HttpAnswer, UpstreamSettings, executors
+from cpa.upstream.http1 import ResponseReader
 from cpa.version import VERSION
 from tests.upstream.proxies_fake import open_http_proxy, open_socks_proxy
 from tests.upstream.scripted import Handler, Peer, RawRequest, answering, make_tls, open_server, response
@@ -575,6 +577,30 @@ async def test_a_streams_request_is_forgotten_when_its_answer_begins() -> None:
             assert answer.status == 200
             gc.collect()
             assert kept() is None
+
+
+async def test_ended_exchanges_leave_nothing_to_the_garbage_collector() -> None:
+    """Parsers and readers refer to each other; what waits for the collector costs more than it did alive."""
+
+    def alive() -> int:
+        return sum(type(found) is ResponseReader for found in gc.get_objects())
+
+    async with open_mock() as mock, open_harness() as harness:
+        gc.collect()
+        assert alive() == 0
+        gc.disable()
+        try:
+            await harness.fetch(mock.url)
+            await harness.fetch(mock.url, stream=True)
+            async with harness.open(mock.url, model="mock-chunks-3-delay-60000", stream=True) as answer:
+                await answer.__anext__()
+                del answer
+            for model in ("mock-status-429", "mock-fault-cut", "mock-fault-reset-headers"):
+                with contextlib.suppress(UpstreamError):
+                    await harness.fetch(mock.url, model=model, stream=True)
+            assert alive() == 0
+        finally:
+            gc.enable()
 
 
 # -- codings --

@@ -37,9 +37,9 @@ def make_request(
 
 
 def read(
-    *pieces: bytes, head_only: bool = False, eof: bool = False, clean: bool = True
+    *pieces: bytes, head_only: bool = False, eof: bool = False, clean: bool = True, detailed: bool = True
 ) -> tuple[ResponseReader, bytes]:
-    reader = ResponseReader(head_only=head_only)
+    reader = ResponseReader(head_only=head_only, detailed=detailed)
     body = b""
     for piece in pieces:
         reader.feed(piece)
@@ -247,10 +247,12 @@ def test_head_limit_counts_all_heads_but_not_the_body() -> None:
         b"HTTP/1.1 200 OK\r\nX: " + b"y" * MAX_IDLE_BYTES,
         b"HTTP/1.1 100 Continue\r\nX: y\r\n\r\n" * 6000,
         (b"HTTP/1.1 100 Continue\r\n" + line * (many // 2) + b"\r\n") * 3 + b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 " + b"y" * MAX_IDLE_BYTES + b"\r\nContent-Length: 0\r\n\r\n",
     ):
         for size in (len(data), 5000):
-            with pytest.raises(httpx.RemoteProtocolError):
-                read(*(data[i : i + size] for i in range(0, len(data), size)))
+            for detailed in (True, False):
+                with pytest.raises(httpx.RemoteProtocolError):
+                    read(*(data[i : i + size] for i in range(0, len(data), size)), detailed=detailed)
 
 
 def test_endless_framing_is_an_error() -> None:
@@ -303,6 +305,16 @@ def test_any_split_gives_the_same_response(case: tuple[bytes, int, Headers, byte
         assert (reader.status, reader.headers, received) == (status, headers, body)
         assert reader.complete
         assert reader.reusable is not until_close
+        short, received = read(*pieces, eof=until_close, detailed=False)
+        lowered = tuple((name.lower(), value) for name, value in headers)
+        assert reader.take_headers() == lowered
+        assert (short.status, short.take_headers(), received, short.reusable) == (
+            status,
+            lowered,
+            body,
+            not until_close,
+        )
+        assert short.take_headers() == ()
 
 
 @given(responses(), st.binary(max_size=20), st.integers(0, 10_000), st.lists(st.integers(0, 10_000), max_size=4))

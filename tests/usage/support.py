@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-import attrs
+from msgspec import structs
 
 from cpa.credentials.model import Credential
 from cpa.usage.record import UsageRecord
@@ -42,4 +42,4 @@ RECORD = UsageRecord(
 
 def record(number: int, **changes: Any) -> UsageRecord:
     """`RECORD` as request *number*."""
-    return attrs.evolve(RECORD, request_id=f"r{number}", **changes)
+    return structs.replace(RECORD, request_id=f"r{number}", **changes)

@@ -10,9 +10,9 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
-import attrs
 import pytest
 import trio
+from msgspec import structs
 from structlog.testing import capture_logs
 
 from cpa.usage.database import APPLICATION_ID, VERSION, open_database
@@ -227,7 +227,7 @@ async def test_a_bug_costs_one_batch(tmp_path: Path) -> None:
     """Not the proxy."""
     with trio.fail_after(FAIL_S), capture_logs() as lines:
         async with open_ledger(settings(tmp_path)) as ledger:
-            ledger.append(attrs.evolve(RECORD, trace_id=10**30))  # type: ignore[arg-type]
+            ledger.append(structs.replace(RECORD, trace_id=10**30))
             await ledger.flush()
             ledger.append(RECORD)
             await ledger.flush()

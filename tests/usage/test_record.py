@@ -5,6 +5,7 @@ from typing import Any
 
 import attrs
 import pytest
+from msgspec import structs
 
 from cpa.config.schema import Config
 from cpa.credentials.from_config import KINDS, provider_key
@@ -145,7 +146,7 @@ def test_headers_of_a_record_are_bounded() -> None:
 
 def test_records_print_no_secrets() -> None:
     """A record ends up in a log sooner or later."""
-    spoken = attrs.evolve(
+    spoken = structs.replace(
         RECORD,
         principal="client-key",
         source="ops@example.com",

@@ -8,6 +8,7 @@ import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from cpa.formats.names import Format
 from cpa.formats.streams import open_reader
@@ -407,7 +408,7 @@ def test_whatever_comes_counts_are_never_negative_and_fit(data: st.DataObject) -
         event = {rule.inside: data.draw(st.one_of(st.just(event), _NUMBERS))}
     body = compact(event)
     for tokens in (tokens_of_body(fmt, body), metered(fmt, [b"data: " + body + b"\n\n"])):
-        assert all(0 <= count < 2**63 for count in attrs.astuple(tokens))
+        assert all(0 <= count < 2**63 for count in structs.astuple(tokens))
 
 
 @settings(max_examples=150, deadline=None)
@@ -427,4 +428,4 @@ def test_bytes_never_raise(fmt: Format, pieces: list[bytes]) -> None:
     """Whole, and as blocks."""
     joined = b"".join(pieces)
     for tokens in (tokens_of_body(fmt, joined), metered(fmt, pieces), metered(fmt, [joined])):
-        assert min(attrs.astuple(tokens)) >= 0
+        assert min(structs.astuple(tokens)) >= 0

@@ -303,9 +303,14 @@ class _Writer:
 
     def _think(self, turn: Turn) -> None:
         """Take reasoning that is not sent out of *turn*, unless it parts two texts."""
-        if sum(type(part) is Text for part in turn.parts) > 1:
+        if len([part for part in turn.parts if type(part) is Text]) > 1:
             return
-        if any(part.redacted or part.sigs or any(part.texts) for _, part in without_reasoning(turn)):
+        said: list[str] = []
+        opaque = False
+        for _, part in without_reasoning(turn):
+            opaque = opaque or part.redacted or bool(part.sigs)
+            said += part.texts
+        if opaque or _BREAK.text.join(said):
             self._ctx.lose(self._path, _UNSENT, dropped=True)
 
     def _plain_assistant(self, turn: Turn) -> bool:

@@ -272,9 +272,10 @@ class _Writer:
                 text = part.written or part.text
                 written.append({"text": text, "thoughtSignature": signature} if signature else TextPart(text))
             elif type(part) is Call:
-                signature = ""
-                if part.sigs or self._remembered is not None:
-                    signature = _own(part.sigs) or self._remembered_call(part)
+                signature = _own(part.sigs) if part.sigs else ""
+                if not signature and self._remembered is not None:  # of clients that lose them (2.10)
+                    kept = self._remembered.of_call(part.call_id)
+                    signature = _own(kept) if kept else ""
                 if unsigned:
                     unsigned = False
                     signature = signature or GEMINI_BYPASS
@@ -328,10 +329,6 @@ class _Writer:
             returned.append({"text": media_intro(result).text})
             returned.extend(write_media(part) for part in media)
         return {"functionResponse": function}
-
-    def _remembered_call(self, call: Call) -> str:
-        """Of clients that lose signatures (2.10)."""
-        return _own(self._remembered.of_call(call.call_id)) if self._remembered is not None else ""
 
     def _remembered_text(self, part: Text) -> str:
         if not self._with_texts or self._remembered is None or not (part.written or part.text):

@@ -331,6 +331,21 @@ def test_reasoning_is_sent_where_the_host_wants_it_back() -> None:
     assert lost(ctx) == ["messages[1]", "messages[3]"]
 
 
+def test_reasoning_that_is_not_sent_still_parts_texts() -> None:
+    """They were blocks of their own, not one text that was cut."""
+    ctx = context(CLAUDE, CHAT)
+    found = emit_messages(
+        user("q"),
+        assistant("a", Reasoning(texts=["r"]), "b"),
+        user("q"),
+        assistant(Reasoning(texts=["r"]), "a", Reasoning(), call("a")),
+        user(result("a", "ok")),
+        ctx=ctx,
+    )
+    assert [message["content"] for message in found if message["role"] == "assistant"] == ["a\n\nb", "a"]
+    assert lost(ctx) == ["messages[1]", "messages[3]"]
+
+
 def test_a_turn_of_nothing_but_reasoning_is_left_out() -> None:
     found = emit_messages(user("a"), assistant(Reasoning(sigs=[Sig(Provenance.OPENAI, SigKind.ENCRYPTED, GPT)])))
     assert found == [{"role": "user", "content": "a"}]
