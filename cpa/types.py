@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Final, NewType, Protocol, runtime_checkable
 
 import attrs
+import msgspec
 
 from cpa.credentials.model import Credential
 from cpa.errors import CpaError, RawHeaders, UpstreamError
@@ -247,8 +248,7 @@ class Executor(Protocol):
         ...
 
 
-@attrs.frozen(kw_only=True, slots=False)  # made for every request: without slots in two thirds of the time
-class SelectionAsk:
+class SelectionAsk(msgspec.Struct, frozen=True, kw_only=True):
     """What a scheduler may know of an execution.
 
     Attributes:
@@ -265,12 +265,15 @@ class SelectionAsk:
     format: Format
     operation: Operation = Operation.GENERATE
     stream: bool = False
-    headers: RawHeaders = attrs.field(default=(), repr=False)
-    body: bytes = attrs.field(default=b"", repr=False)
-    principal: str = attrs.field(default="", repr=False)
+    headers: RawHeaders = ()
+    body: bytes = b""
+    principal: str = ""
     session: str = ""
     pin: str = ""
-    preferred: Mapping[str, str] = attrs.field(factory=dict)
+    preferred: Mapping[str, str] = msgspec.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"SelectionAsk(model={self.model!r}, format={self.format!r})"  # nothing of the client
 
 
 class Selection(Protocol):

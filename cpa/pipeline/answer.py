@@ -1,6 +1,5 @@
 """What an execution gives: a whole body, or a stream of wire frames with the provider's connection behind it."""
 
-from collections.abc import Callable
 from contextlib import suppress
 
 import attrs
@@ -15,7 +14,7 @@ from cpa.formats.streams import StreamReader
 from cpa.pipeline.exchange import Event, Exchange
 from cpa.pipeline.payload import force_model_events
 from cpa.pipeline.stream import ChunkStages
-from cpa.types import AttemptAccount, UpstreamAnswer
+from cpa.types import AttemptAccount, Selection, UpstreamAnswer
 
 START_HOLD_S = 2.0
 """How long start events wait for what follows them (translation 4.1)."""
@@ -65,7 +64,7 @@ class AnswerStream:
         credential: Credential,
         account: AttemptAccount | None,
         forced_model: str = "",
-        on_failure: Callable[[CpaError], None] | None = None,
+        selection: Selection | None = None,
     ) -> None:
         self._answer = answer
         self._chunks = answer.chunks()
@@ -79,7 +78,7 @@ class AnswerStream:
         self._passing = stages is None and not forced_model
         self._first = b""
         self._ended = False
-        self._on_failure = on_failure
+        self._selection = selection
         self.reader = reader
         self.failure: CpaError | None = None
 
@@ -137,8 +136,8 @@ class AnswerStream:
         except CpaError as exc:
             self._exchange.advance(Event.FAIL)
             self.failure = exc
-            if self._on_failure is not None:
-                self._on_failure(exc)
+            if self._selection is not None and isinstance(exc, UpstreamError):
+                self._selection.failed(exc, committed=True)  # nothing else is tried, but the credential is marked
             raise
         if block:
             return block

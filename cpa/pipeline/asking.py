@@ -9,7 +9,6 @@ import structlog
 import trio
 
 from cpa.errors import (
-    CpaError,
     RawHeaders,
     UpstreamStatusError,
 )
@@ -64,6 +63,7 @@ from cpa.types import (
     Candidate,
     FetchedMedia,
     Operation,
+    Selection,
     UpstreamAnswer,
     UpstreamCall,
     Wire,
@@ -113,12 +113,15 @@ class Prepared:
 
 
 class Asking:
-    """One attempt after the other of one execution: from a candidate to its answer."""
+    """One attempt after the other of one execution: from a candidate to its answer.
 
-    def __init__(self, run: Running, on_failure: Callable[[CpaError], None]) -> None:
-        """*on_failure*: hears of the error that ends an answer after its first frames."""
+    Attributes:
+      selection: hears of the error that ends an answer after its first frames; None where nobody chooses.
+    """
+
+    def __init__(self, run: Running) -> None:
         self.run = run
-        self._on_failure = on_failure
+        self.selection: Selection | None = None
         self._fetched: dict[str, FetchedMedia] = {}
         self._opened: AbstractAsyncContextManager[UpstreamAnswer] | None = None
 
@@ -476,7 +479,7 @@ class Asking:
             account=account,
             credential=prepared.candidate.credential,
             forced_model=self.run.services.answer_name(prepared.candidate, self.run.model),
-            on_failure=self._on_failure,
+            selection=self.selection,
         )
         await stream.prefetch()
         self.run.exchange.advance(Event.COMMIT)

@@ -51,7 +51,7 @@ class Attempts:
 
     def __init__(self, run: Running, observer: AttemptObserver | None) -> None:
         self.run = run
-        self._asking = Asking(run, self.broke)
+        self._asking = Asking(run)
         self._observer = observer
         self._selection: Selection | None = None
         self._attempted: Credential | None = None
@@ -71,6 +71,7 @@ class Attempts:
         scheduler = self.run.services.scheduler
         executors = self._usable(scheduler.executors(candidates), candidates)
         selection = self._selection = scheduler.select(candidates, self._ask(), executors=executors)
+        self._asking.selection = selection
         if selection.metadata:
             execution = self.run.execution
             self.run.execution = attrs.evolve(execution, metadata=execution.metadata | selection.metadata)
@@ -270,11 +271,6 @@ class Attempts:
             self._observer.attempt_ended(credential, error)
         if self.run.services.attempted is not None and (error is None or isinstance(error, UpstreamError)):
             self.run.services.attempted(credential, error is None)
-
-    def broke(self, error: CpaError) -> None:
-        """The answer failed after its first byte: nothing else is tried, but the credential is marked."""
-        if self._selection is not None and isinstance(error, UpstreamError):
-            self._selection.failed(error, committed=True)
 
     def close(self) -> None:
         """Give back what is held."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from operator import itemgetter
 from urllib.parse import parse_qs
 
-import attrs
+import msgspec
 
 from cpa.errors import RawHeaders, Unauthenticated
 from cpa.pipeline.dispatch import first_result
@@ -26,8 +26,7 @@ QUERY_PLACES = ("key", "auth_token")
 DIGEST_BYTES = 32
 
 
-@attrs.frozen(kw_only=True)
-class Principal:
+class Principal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An accepted client.
 
     Attributes:
@@ -35,8 +34,11 @@ class Principal:
       source: where the key was found.
     """
 
-    key: str = attrs.field(default="", repr=False)
+    key: str = ""
     source: str = ""
+
+    def __repr__(self) -> str:
+        return f"Principal(source={self.source!r})"  # never the key
 
 
 class Access:

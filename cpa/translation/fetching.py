@@ -11,8 +11,8 @@ import attrs
 from cpa.errors import MalformedRequest
 from cpa.formats.names import Format
 from cpa.translation.context import Context
-from cpa.translation.gemini.media_parts import is_googles, media_kind
 from cpa.translation.ir import IRRequest, Media, Result
+from cpa.translation.media import is_googles, media_kind
 from cpa.types import FetchedMedia
 
 FETCH: Final = "fetch"

@@ -5,10 +5,13 @@ import re
 from typing import Final
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from cpa.translation.ir import Media, Native, ServerCall, ServerResult, Text
+from cpa.translation.ir import Media, MediaKind, Native, ServerCall, ServerResult, Text
 from cpa.translation.server_text import summary
 
 OCTETS: Final = "application/octet-stream"
+
+GOOGLES_FILE: Final = re.compile(r"gs://|files/|https://[a-z0-9.-]*\.googleapis\.com/", re.IGNORECASE)
+_YOUTUBE: Final = re.compile(r"https?://(?:(?:www|m|music)\.)?(?:youtube\.com|youtu\.be)/", re.IGNORECASE)
 
 _SNIFFED: Final = (
     ("/9j/", "image/jpeg"),
@@ -145,3 +148,14 @@ def document_text(media: Media) -> str:
 def foreign_items_text(part: ServerCall | ServerResult | Native) -> str:
     """A step of a provider's own tool for a model of another provider (2.15); empty if there is nothing to tell."""
     return summary(part)
+
+
+def media_kind(mime: str) -> MediaKind:
+    """By type."""
+    word = mime.partition("/")[0]
+    return MediaKind(word) if word in ("image", "audio", "video") else MediaKind.FILE
+
+
+def is_googles(url: str) -> bool:
+    """Whether Google reads this address by itself: its own files, and videos of YouTube."""
+    return bool(GOOGLES_FILE.match(url) or _YOUTUBE.match(url))

@@ -233,7 +233,7 @@ class SignatureCache:
 
     def of_tenant(self, tenant: str) -> Signatures:
         """The part that belongs to one tenant, whose name, often a key, is not kept."""
-        return _TenantSignatures(self, sha256(tenant.encode("utf-8", "replace")).digest())
+        return _TenantSignatures(self, self._entries, sha256(tenant.encode("utf-8", "replace")).digest())
 
     def get(self, key: _Key) -> tuple[Sig, ...]:
         """What is kept, if it is not too old."""
@@ -273,15 +273,17 @@ class SignatureCache:
 class _TenantSignatures:
     """`Signatures` of one tenant."""
 
-    def __init__(self, cache: SignatureCache, tenant: bytes) -> None:
+    def __init__(self, cache: SignatureCache, entries: Mapping[_Key, _Entry], tenant: bytes) -> None:
         self._cache = cache
+        self._entries = entries
         self._tenant = tenant
 
     def of_call(self, call_id: str) -> tuple[Sig, ...]:
-        return self._cache.get(self._key("call", call_id)) if call_id and self._cache else ()
+        # Asked for each call of a history, mostly in vain.
+        return self._cache.get(self._key("call", call_id)) if self._entries and call_id else ()
 
     def of_text(self, text: str) -> tuple[Sig, ...]:
-        return self._cache.get(self._key("text", text)) if text and self._cache else ()
+        return self._cache.get(self._key("text", text)) if self._entries and text else ()
 
     def keep_call(self, call_id: str, sig: Sig) -> None:
         if call_id:

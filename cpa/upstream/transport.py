@@ -1,4 +1,4 @@
-"""Our transport: HTTP/1.1 on plain sockets, for all traffic that no proxy carries, below `httpx.AsyncClient` or without.
+"""Our transport: HTTP/1.1 on plain sockets, for all traffic that no proxy carries, with `httpx.AsyncClient` or without.
 
 It is there for speed (design.md section 9): httpx's own pool looks at every connection and polls every idle socket per
 request. An exchange here is: take the connection used last, one write, wait, one read, one parser call. No
@@ -36,6 +36,9 @@ def make_tls_context() -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     return context
 
+
+CLOSE_GRACE_S = 2.0
+"""For the closing alerts of TLS connections to proxies."""
 
 IDLE_CLOSE_RACE_S = 1.0
 """A server's closing of an idle connection crosses our request within a round trip; satellites take 0.6 s."""

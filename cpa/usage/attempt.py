@@ -88,10 +88,12 @@ class AttemptUsage:
         """*block*: whole events of a streamed answer, as the provider sent them."""
         if self._first_byte is None and block:
             self._first_byte = self.clock()
-        self._meter.feed(block)
-        if self._text is None:
-            self._text = DeliveredText(self.provider_format)
-        self._text.feed(block)
+        meter, text = self._meter, self._text
+        if meter.marker in block:
+            meter.feed(block)
+        if text is None:
+            text = self._text = DeliveredText(self.provider_format)
+        text.feed(block)
 
     def delivered(self) -> None:
         """The client has taken all that was fed so far."""

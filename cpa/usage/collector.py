@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, TypeAlias
 
-import msgspec
 import structlog
 import trio
+from msgspec import structs
 
 from cpa.credentials.model import Credential
 from cpa.errors import CpaError
@@ -128,9 +128,8 @@ class UsageCollector:
         if not self._current_sinks():
             return
         if record.client is not NO_CLIENT:
-            record = msgspec.structs.replace(
-                record, client=NO_CLIENT
-            )  # sinks do not ask for it, and its headers may be large
+            # Sinks do not ask for it, and its headers may be large.
+            record = structs.replace(record, client=NO_CLIENT)
         if self._ended.is_set():
             self.dropped += 1
             return

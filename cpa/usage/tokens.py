@@ -156,12 +156,17 @@ def states_output(fmt: str, data: bytes) -> bool:
 
 
 class TokenMeter:
-    """Reads along with one answer in the protocol *fmt*."""
+    """Reads along with one answer in the protocol *fmt*.
 
-    __slots__ = ("_counts", "_event", "_rule")
+    Attributes:
+      marker: a block without it says nothing of usage and need not be fed; empty = one cannot tell.
+    """
+
+    __slots__ = ("_counts", "_event", "_rule", "marker")
 
     def __init__(self, fmt: str) -> None:
-        self._rule = RULES.get(fmt)
+        rule = self._rule = RULES.get(fmt)
+        self.marker = b"" if rule is None else rule.marker
         self._counts: dict[str, int] = {}
         self._event = b""  # the last one with usage, not decoded yet
 

@@ -6,7 +6,7 @@ from time import monotonic_ns, perf_counter
 
 RECEIVE_BYTES = 256 << 10
 LAST_CHUNK = b"\r\n0\r\n\r\n"
-PATIENCE_S = 30.0
+PATIENCE_S = 20.0
 """Without any progress for so long something hangs."""
 STAMP = re.compile(rb"@(\d{19})")
 STAMP_BYTES = 20

@@ -19,8 +19,8 @@ PEER_TOLERANCE = 0.05
 """Peers write a stream's first and last events in their own way."""
 SAID = 200
 """Characters of a peer's error that are shown."""
-TRIES = 3
-"""A peer that breaks an answer off gets some more chances."""
+TRIES = 2
+"""A peer that breaks an answer off gets another chance, unless it had as many in a round before."""
 
 
 @attrs.frozen(kw_only=True)
@@ -37,6 +37,7 @@ class Contest:
     record: Record
     children: Mapping[str, Child]
     peers: frozenset[str] = frozenset()
+    _failed: set[tuple[str, str]] = attrs.field(factory=set, init=False)
 
     def warm_up(self) -> None:
         """Load everybody's code and fill the pools."""
@@ -58,9 +59,12 @@ class Contest:
         for name in names:
             child = self.children[name]
             pid = 0 if name == "direct" else child.pid
-            outcome = self.attempt(name, scenario.job_for(name, self.scale, child.port, pid))
+            job = scenario.job_for(name, self.scale, child.port, pid)
+            outcome = self.attempt(name, job, tries=1 if (scenario.name, name) in self._failed else TRIES)
             if outcome is not None:
                 outcomes[name] = outcome
+            else:
+                self._failed.add((scenario.name, name))
         check(scenario, outcomes, self.peers)
         failed = {figure.key: nan for figure in scenario.figures}
         for name in names:
@@ -70,11 +74,11 @@ class Contest:
                 if name != "direct" or ".cpu" not in key:
                     self.record.keep(key, name, value)
 
-    def attempt(self, name: str, job: Job) -> Outcome | None:
+    def attempt(self, name: str, job: Job, *, tries: int = TRIES) -> Outcome | None:
         """Do *job*; None for a peer that fails at it every time. Raises: LoadError, StartError."""
         if name not in self.peers:
             return self.generator.run(job)
-        for _ in range(TRIES):
+        for _ in range(tries):
             self.children[name].drain()
             try:
                 return self.generator.run(job)

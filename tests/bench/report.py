@@ -128,10 +128,11 @@ def run_of(result: Row) -> str:
     """When and on what."""
     machine = result["machine"]
     packages = ", ".join(f"{name} {version}" for name, version in machine.get("packages", {}).items())
+    caution = " One round is a smoke test, not a result." if result["rounds"] == 1 else ""
     return (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}, CPython {machine['python']}; "
-        f"{packages}. {result['rounds']} rounds, finished {result['finished']}, "
-        f"load average before: {machine['load_average']:.2f}."
+        f"{packages}. {result['rounds']} round(s), finished {result['finished']}, "
+        f"load average before: {machine['load_average']:.2f}.{caution}"
     )
 
 

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cpa.config.load import parse_config
+from cpa.formats.names import Format
 from cpa.pipeline.stage import AuthCall, AuthResult, Registration, StageKind
 from cpa.server.access import Access, Principal, candidates
-from cpa.types import PluginId
+from cpa.types import PluginId, SelectionAsk
 from tests.proxy import CLIENT_KEY, running_proxy
 from tests.server.wire import CHAT, FAIL_S, connect, post, serving
 
@@ -97,6 +98,14 @@ def test_keys_beyond_ascii_work() -> None:
     """As UTF-8, which is what clients send for them."""
     assert Access(KEYS).check([(b"x-api-key", "schlüssel".encode())], b"") is not None
     assert Access(KEYS).check([], b"key=schl%C3%BCssel") is not None
+
+
+def test_accepted_clients_print_no_key() -> None:
+    """They are in tracebacks' locals."""
+    found = Access(KEYS).check([(b"x-api-key", b"key-a")], b"")
+    assert repr(found) == "Principal(source='x-api-key')"
+    ask = SelectionAsk(model="m", format=Format.OPENAI, principal="key-a", body=b"key-a", headers=((b"a", b"key-a"),))
+    assert "key-a" not in repr(ask)
 
 
 def test_without_keys_everybody_is_welcome() -> None:

@@ -7,8 +7,9 @@ import pytest
 import trio
 
 from cpa.errors import UpstreamConnectError, UpstreamError, UpstreamTimeout
-from cpa.upstream.client import ProxiedTransport, UpstreamClients, open_clients
+from cpa.upstream.client import UpstreamClients, open_clients
 from cpa.upstream.outbound import InvalidHeader, InvalidProxy, InvalidUrl, OutboundCall, OutboundCalls
+from cpa.upstream.proxied import ProxiedTransport
 from tests.e2e.scripted import scripted_provider
 from tests.upstream.proxies_fake import FakeProxy, open_http_proxy
 

@@ -1,6 +1,5 @@
 """Media of Gemini's parts, both ways (translation 2.5). Base64 is moved, never decoded."""
 
-import re
 from typing import Any, Final
 
 from cpa.errors import MalformedRequest
@@ -9,26 +8,13 @@ from cpa.translation.context import Context
 from cpa.translation.gemini import wire
 from cpa.translation.ir import Media, MediaKind, Text
 from cpa.translation.loss import Untranslatable
-from cpa.translation.media import clean_mime, mime_of_name, placeholder, sniff_mime
+from cpa.translation.media import GOOGLES_FILE, clean_mime, media_kind, mime_of_name, placeholder, sniff_mime
 
 ORIGIN: Final = Format.GEMINI.value
 Members = dict[str, Any]
 """A part to be encoded, raw leaves included."""
 
-_OWN_FILE = re.compile(r"gs://|files/|https://[a-z0-9.-]*\.googleapis\.com/", re.IGNORECASE)
-_YOUTUBE = re.compile(r"https?://(?:(?:www|m|music)\.)?(?:youtube\.com|youtu\.be)/", re.IGNORECASE)
 _WEB = ("http://", "https://")
-
-
-def media_kind(mime: str) -> MediaKind:
-    """By type."""
-    word = mime.partition("/")[0]
-    return MediaKind(word) if word in ("image", "audio", "video") else MediaKind.FILE
-
-
-def is_googles(url: str) -> bool:
-    """Whether Google reads this address by itself: its own files, and videos of YouTube."""
-    return bool(_OWN_FILE.match(url) or _YOUTUBE.match(url))
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -53,7 +39,7 @@ def read_file(raw: bytes, path: str) -> Media:
         raise MalformedRequest("fileData needs fileUri", param=path)
     mime = wire.text_of(found.get("mimeType")) or mime_of_name(uri)
     media = Media(media=media_kind(clean_mime(mime)), mime=mime, name=wire.text_of(found.get("displayName")) or "")
-    if _OWN_FILE.match(uri) or not uri.startswith(_WEB):
+    if GOOGLES_FILE.match(uri) or not uri.startswith(_WEB):
         media.file_id, media.issuer = uri, ORIGIN
     else:
         media.url = uri

@@ -17,7 +17,6 @@ from cpa.formats.names import Format
 from cpa.translation.annotations import from_gemini, search_from_gemini
 from cpa.translation.context import Context
 from cpa.translation.gemini import wire
-from cpa.translation.gemini.media_parts import media_kind
 from cpa.translation.gemini.partial_args import PartialArgs
 from cpa.translation.gemini.wire import Blob, Candidate, Frame, FunctionCall, Part, given, raw_of
 from cpa.translation.ids import call_id, parse_time
@@ -45,7 +44,7 @@ from cpa.translation.ir import (
     Usage,
 )
 from cpa.translation.logprobs import read_gemini
-from cpa.translation.media import clean_mime
+from cpa.translation.media import clean_mime, media_kind
 from cpa.translation.signatures import unwrap
 from cpa.translation.stops import from_gemini as read_reason
 from cpa.translation.usage import from_gemini as read_usage
