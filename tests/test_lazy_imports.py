@@ -78,6 +78,17 @@ def test_a_server_without_plugins_and_shared_state_has_neither(server: frozenset
     assert not there(server, "cpa.abi._native", "cpa.abi.process", "coredis", "cpa.state.service", "cffi")
 
 
+def test_a_server_that_reaches_its_providers_directly_has_nothing_for_proxies(server: frozenset[str]) -> None:
+    """Our own transport serves direct connections; httpx's and its HTTP/2 are for proxies."""
+    assert not there(server, "httpcore", "h2", "h11", "socksio", "cpa.upstream.proxied")
+
+
+def test_a_server_that_has_translated_nothing_has_no_protocols(server: frozenset[str]) -> None:
+    """Most exchanges pass through; what one protocol needs comes with the first that does not."""
+    spokes = [f"cpa.translation.{name}" for name in ("chat", "responses", "claude", "gemini")]
+    assert not there(server, *spokes)
+
+
 def test_the_version_needs_nothing(tmp_path: Path) -> None:
     """Scripts ask for it."""
     code = "from cpa.cli import main\ntry: main(['--version'])\nexcept SystemExit: pass"

@@ -373,12 +373,16 @@ def log_access(*, status: int, duration_s: float, client: str, method: str, path
         return
     if query:
         path = f"{path}?{mask_query(query)}"
+    latency_ms = round(duration_s * 1000, 3)
+    sink = _renderer.sink
+    if sink is None:  # an embedder's process: what it has made of structlog counts
+        log = structlog.get_logger()
+        getattr(log, level)("request", status=status, latency_ms=latency_ms, client=client, method=method, path=path)
+        return
     caller = sys._getframe(1)
     where = f"{_file_name(caller.f_code.co_filename)}:{caller.f_lineno}"
     # Not by way of structlog: this line is written for every request, and always has these fields.
-    line = _renderer.access(level, where, status, round(duration_s * 1000, 3), client, method, path)
-    sink = _renderer.sink
-    (_sink_logger if sink is None else sink).write(line)
+    sink.write(_renderer.access(level, where, status, latency_ms, client, method, path))
 
 
 __all__ = [

@@ -65,6 +65,8 @@ def test_secrets_stay_out_of_reprs() -> None:
     )
     usage = wire.UsageRequest(api_key="sk-10", failure=wire.UsageFailure(body="sk-11"))
     assert "sk-" not in repr((request, auth, usage, wire.BodyReply(body=b"sk-12")))
+    assert "sk-" not in repr([message.__rich_repr__() for message in (request, auth, usage)])
+    assert repr(wire.ModelAlias(name="a")) == "ModelAlias(name='a', alias='')"
 
 
 def test_values_are_frozen() -> None:

@@ -176,12 +176,11 @@ def measure(scale: Scale, environment: Path, only: str = "") -> Record:
             for number in record.numbers():
                 contest.round(number, [scenario for scenario in SCENARIOS if only in scenario.name])
         if only in IDLE.title:
-            # Last, because it leaves memory behind; and the ones that have served, because LiteLLM starts for a minute.
-            record.say(IDLE.title)
             for name in forwarders:
-                held = idle_job(children[name].port, scale.idle_streams)
-                with record.surviving(f"{IDLE.title}, {name}"):
-                    record.keep(IDLE.key, name, added_memory(children[name], generator, held))
+                record.say(f"{IDLE.title}: starting a fresh {name}")
+                with record.surviving(f"{IDLE.title}, {name}"), system(name, environment, cores, provider) as fresh:
+                    held = idle_job(fresh.port, scale.idle_streams)
+                    record.keep(IDLE.key, name, added_memory(fresh, generator, held))
     return record
 
 

@@ -36,6 +36,10 @@ _PATH = re.compile(rb"/(chat/completions|messages)[? ]")
 _PROTOCOLS = {b"chat/completions": "chat", b"messages": "claude"}
 _GEMINI = re.compile(rb"/models/([^:/? ]+):(stream)?generateContent", re.IGNORECASE)
 REFUSAL = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+MODEL_LIST = (
+    b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 27\r\n\r\n{"object":"list","data":[]}'
+)
+"""For peers that ask before they use a provider."""
 _ORDERS = {
     name: re.compile(rf"-{name}-(\d+)(?:-|$)") for name in ("chunks", "chunk-bytes", "delay-ms", "fault-stall-at")
 }
@@ -254,7 +258,7 @@ class Provider:
         buffer.clear()
         connection.wanted = 0
         if script is None:
-            self._send(connection, REFUSAL)
+            self._send(connection, MODEL_LIST if target.startswith(b"GET /v1/models ") else REFUSAL)
             return
         self._send(connection, script.opening)
         if script.chunk and script.orders.stall_at != 1:

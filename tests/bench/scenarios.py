@@ -293,8 +293,9 @@ def translated(direction: Direction, size_bytes: int) -> Scenario:
 
     def job(scale: Scale, port: int, pid: int) -> Job:
         # Made when it is wanted: a session of 1 MB takes as long as a measurement.
-        request = payloads.http_request(session_body(direction.client, direction.model, size_bytes), direction.path)
-        return agent_job(request, part=0.5)(scale, port, pid)
+        marks = direction.model != payloads.GEMINI_MODEL
+        body = session_body(direction.client, direction.model, size_bytes, cache_marks=marks)
+        return agent_job(payloads.http_request(body, direction.path), part=0.5)(scale, port, pid)
 
     def values(outcome: Outcome) -> Mapping[str, float]:
         return {

@@ -36,7 +36,7 @@ TINY = Scale(
     lone_streams=1,
 )
 SOME = (scenarios.small(2),)
-SLOW = re.compile(r"paced|1 MB|10 MB")
+SLOW = re.compile(r"paced|1 MB|10 MB|OpenAI → ")
 OURS = tuple(name for name in FORWARDERS if name != "uvicorn")
 """The other one needs packages of the peers' environment."""
 UNPINNED = Cores(subject=None, others=None)

@@ -132,8 +132,10 @@ def test_the_provider_speaks_three_protocols_and_refuses_the_rest() -> None:
             post(CLAUDE, payloads.claude_body("mock-chunks-3", stream=True)).text,
             post(f"{GEMINI}:streamGenerateContent?alt=sse", b"{}").text,
         ]
+        models = client.get(f"http://127.0.0.1:{provider.port}/v1/models").json()
         refused = [post(CHAT, b"{}"), post("/v1/responses", payloads.chat_body("mock-gpt", stream=False))]
 
+    assert models == {"object": "list", "data": []}
     assert chat["choices"][0]["message"]["content"]
     assert claude["content"][0]["text"]
     assert gemini["candidates"][0]["content"]["parts"][0]["text"]

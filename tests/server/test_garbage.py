@@ -1,4 +1,4 @@
-"""Requests leave nothing behind for the garbage collector: their bodies go with the answer, not thousands of requests on."""
+"""Requests leave nothing for the garbage collector: their bodies go with the answer, not thousands of requests on."""
 
 import gc
 from collections import Counter

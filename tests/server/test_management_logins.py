@@ -9,6 +9,7 @@ import httpx
 import pytest
 import trio
 
+from cpa.server import gateway
 from tests.proxy import RunningProxy
 from tests.server.sites import KEY, Site, build, operator, page, proxy_with
 
@@ -215,14 +216,18 @@ async def test_sign_in_endpoints_want_the_key(folder: Path) -> None:
                 assert (await client.request(method, path)).status_code == 401
 
 
-async def test_codes_are_not_logged(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_codes_are_not_logged(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A code is as good as a key until it is used."""
+    lines: list[str] = []
+    monkeypatch.setattr(gateway, "log_access", lambda **line: lines.append(str(line)))
     async with proxy_with(folder, LOGIN) as proxy, operator(proxy) as client:
         with trio.fail_after(FAIL_S):
             state = await start(client)
             await client.get(f"{BASE}/oauth-callback", params={"state": state, "code": "canary-of-the-code"})
             await poll(client, state)
-    text = "".join(capsys.readouterr())
+    text = "".join((*lines, *capsys.readouterr()))
     assert "/v0/management/oauth-callback" in text
     assert "canary-of-the-code" not in text
     assert KEY not in text

@@ -952,9 +952,8 @@ def test_cleaning_is_idempotent(schema: JsonValue) -> None:
         assert clean(once) == once, clean
 
 
-@LAWS
+@settings(LAWS, max_examples=15)
 @given(SCHEMAS)
-@settings(max_examples=40, deadline=None)
 def test_schemas_without_references_are_cleaned_as_those_with(schema: JsonValue) -> None:
     """The former are looked at with less care, which must not show."""
     assume(b"$ref" not in dump(schema))
@@ -987,6 +986,7 @@ def test_a_format_that_is_no_word_is_told() -> None:
     assert found["type"] == "string"
 
 
+@LAWS
 @given(st.lists(NAMES, min_size=1, unique=True))
 def test_names_of_properties_survive(names: list[str]) -> None:
     """A property may be called anything."""
