@@ -7,8 +7,6 @@ recognised by their bytes, everything else goes through `codec`. Recognition nev
 the body's base64 is checked by the decoder itself, and what it does not take is read again properly.
 """
 
-
-
 from collections.abc import Iterable
 from typing import Any, Final, TypeVar
 
