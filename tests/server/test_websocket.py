@@ -246,7 +246,7 @@ async def test_request_logs_show_messages_in_their_order() -> None:
             async with real_socket(proxy.url) as socket:
                 await ask(socket, user("find me"), model="responses")
             timeline = ""
-            while "response.completed" not in timeline:  # noqa: ASYNC110 - a thread writes it, piece by piece
+            while "response.completed" not in timeline:  # a thread writes it, piece by piece
                 await trio.sleep(0.01)
                 text = logged(proxy.directory)
                 timeline = text.partition("=== WEBSOCKET TIMELINE ===")[2]
