@@ -20,10 +20,14 @@ MAX_SSE_EVENT_BYTES = 50 * 1024 * 1024
 BOM = b"\xef\xbb\xbf"
 _USUAL_ENDS = (b"\n\n", b"\r\n\r\n")
 _BARE_STARTS = (b"{", b"[")
-_PLAIN_STARTS = (b"event: ", b"id: ")
+_NAMED = b"event: "
+_PLAIN_STARTS = (_NAMED, b"id: ")
 
 # Atomic groups: CR LF is one line end, never two.
 _BOUNDARY = re.compile(rb"(?>\r\n|\n|\r){2}")
+_USUAL = re.compile(rb"(?:event: ([^\r\n]*+)\n)?data: ([^\r\n]++)\n\n").fullmatch
+_SMALL_BYTES = 2048
+"""What is longer is searched sooner by `bytes.find` than by a pattern."""
 
 
 @attrs.frozen(kw_only=True)
@@ -153,6 +157,23 @@ def event_data(event: bytes) -> bytes | None:
         return parse_event(event).data
     end = event.find(b"\n", start)
     return event[start:] if end < 0 else event[start:end]
+
+
+def event_name(event: bytes) -> str:
+    """The name of one event, "" when it has none. As `parse_event(event).event`, but quick where it comes first."""
+    if not event.startswith(_NAMED) or b"\r" in event or event.find(b"\nevent", len(_NAMED)) >= 0:
+        return parse_event(event).event if b"event" in event else ""
+    end = event.find(b"\n")
+    return (event[len(_NAMED) :] if end < 0 else event[len(_NAMED) : end]).decode("utf-8", "replace")
+
+
+def named_data(event: bytes) -> tuple[str, bytes | None]:
+    """(`event_name`, `event_data`) of one event, found in one step where it is small and has one line of each."""
+    usual = _USUAL(event) if len(event) <= _SMALL_BYTES else None
+    if usual is None:
+        return event_name(event), event_data(event)
+    name, data = usual.groups()
+    return name.decode("utf-8", "replace") if name else "", data
 
 
 def parse_event(event: bytes) -> SseEvent:

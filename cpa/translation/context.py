@@ -4,7 +4,7 @@ import secrets
 import string
 from collections.abc import Callable
 from time import time
-from typing import Protocol
+from typing import Final, Protocol
 
 import attrs
 
@@ -76,6 +76,9 @@ class TranslationSettings:
     report_provider_model: bool = False
 
 
+_DEFAULTS: Final = TranslationSettings()
+
+
 @attrs.define(kw_only=True, eq=False)
 class Names:
     """Tool names on both sides of one exchange; made by `tools.build_names`.
@@ -123,7 +126,7 @@ class Context:
     model: str
     stream: bool
     profile: ModelProfile
-    settings: TranslationSettings = attrs.field(factory=TranslationSettings)
+    settings: TranslationSettings = _DEFAULTS
     signatures: Signatures | None = None
     responses: StoredResponses | None = None
     thinking: Thinking | None = None

@@ -115,7 +115,10 @@ class Normalizer:
         for event in events:
             if self.ended:
                 break
-            self._one(event, out)
+            if type(event) is Delta:
+                self._delta(event, out)
+            else:
+                self._one(event, out)
         return out
 
     def finish(self) -> list[IREvent]:
@@ -132,7 +135,7 @@ class Normalizer:
 
     def _one(self, event: IREvent, out: list[IREvent]) -> None:
         match event:
-            case Delta():  # first, it is the most frequent
+            case Delta():
                 self._delta(event, out)
             case Start():
                 if not self._started:

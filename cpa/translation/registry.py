@@ -8,10 +8,10 @@ from typing import Final
 from cpa.errors import UpstreamStreamError
 from cpa.formats.errors import WireError
 from cpa.formats.names import Format
-from cpa.formats.sse import event_data, parse_event, split_events
+from cpa.formats.sse import named_data, split_events
 from cpa.translation.context import Context
 from cpa.translation.filters import StopGuard, open_stop_guard
-from cpa.translation.ir import Close, End, Err, IREvent, IRRequest, Ping, Start, Usage
+from cpa.translation.ir import Close, Delta, End, Err, IREvent, IRRequest, Ping, Start, Usage
 from cpa.translation.loss import StrictLoss
 from cpa.translation.normalizer import Normalizer
 from cpa.translation.reasoning import intent_from_suffix, with_suffix
@@ -88,9 +88,9 @@ class Fold:
     def feed(self, block: bytes) -> None:
         """Take *block*, whole events of the provider."""
         for event in split_events(block):
-            data = event_data(event)
+            name, data = named_data(event)
             if data is not None and data.strip():
-                self._take(self._normalizer.feed(self._parser.feed(parse_event(event).event, data)))
+                self._take(self._normalizer.feed(self._parser.feed(name, data)))
 
     def result(self) -> bytes:
         """The whole answer, when the stream has ended. Raises: UpstreamStreamError for one that ended badly."""
@@ -149,10 +149,8 @@ class StreamSession:
         """Wire bytes for the client from *block*, whole events of the provider."""
         out = b""
         for event in split_events(block):
-            data = event_data(event)
+            name, data = named_data(event)
             if data is not None and data.strip():
-                # Names are looked for only where they mean something: parsing lines costs more than all the rest.
-                name = parse_event(event).event if not event.startswith(b"data:") else ""
                 out += self._pass(self._parser.feed(name, data))
         return out
 
@@ -180,6 +178,10 @@ class StreamSession:
         out = b""
         emit: Callable[[IREvent], bytes] = self._emitter.feed
         for event in normal if self._guard is None else (e for found in normal for e in self._guarded(found)):
+            if type(event) is Delta:  # as nearly all are; the questions below take longer than to write it
+                out += emit(event)
+                self._said = True
+                continue
             if isinstance(event, Err):
                 # How errors look depends on whether anything was sent, which whoever writes to the client knows.
                 self.error = event

@@ -121,7 +121,8 @@ class _Surveyor:
         self.called: set[Key] = set()
         self.turns: list[Turn] = []
         self._names: set[str] = set()
-        self._answered: list[tuple[Call, Result]] = []
+        self._calls: list[Call] = []  # that are answered, and what by
+        self._results: list[Result] = []
         self._plain: list[Turn] = []
         self._thinking: list[Turn] = []
         self._unsure: list[tuple[Turn, Result]] = []  # what may be media in disguise
@@ -213,19 +214,21 @@ class _Surveyor:
         elif turn.name or turn.phase:
             turn = Turn(_USER, parts)
         plain = True
+        texts, results = self._texts, self._results
+        self._calls += asked
         for call, answer in zip(asked, parts):  # noqa: B905 - what is left over is `rest`
             if type(answer) is not Result or answer.call_id != call.call_id:
                 return False
             if answer.name and (answer.name != call.name or answer.namespace != call.namespace):
                 self.called.add((answer.namespace, answer.name))
-            self._answered.append((call, answer))
+            results.append(answer)
             inner = answer.parts
             only = inner[0] if len(inner) == 1 and not answer.json else None
             if type(only) is not Text:
                 plain = False
                 self._others.append(answer)
             elif only.prose:
-                self._texts.append(only)
+                texts.append(only)
                 if only.cache or only.annotations or answer.cache:
                     plain = False
             else:
@@ -240,15 +243,15 @@ class _Surveyor:
 
     def estimate(self, request: IRRequest) -> int:
         """How many tokens *request*, which was looked at and settled, is."""
-        return estimate_sorted(request, self._texts, [call for call, _ in self._answered], self._others)
+        return estimate_sorted(request, self._texts, self._calls, self._others)
 
     def settle(self, target: RepairTarget, issuer: str) -> bool:
         """Make what was seen true, unless *target* does not take the ids. *issuer*: format of the client."""
-        ids = [call.call_id for call, _ in self._answered]
+        ids = [call.call_id for call in self._calls]
         if ids and (not all(ids) or len(set(ids)) != len(ids) or not target.accepts_ids(ids)):
             return False
         self.called.update(("", name) for name in self._names)
-        for call, answer in self._answered:
+        for call, answer in zip(self._calls, self._results, strict=True):
             # Emitters need more of a call than its id: Gemini its name, Responses whether it took free text.
             answer.name, answer.namespace, answer.shape = call.name, call.namespace, call.shape
         for turn in self._plain:

@@ -7,7 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cpa.errors import UpstreamProtocolError
-from cpa.formats.sse import EventSplitter, SseEvent, event_data, is_bare_json, parse_event, split_events
+from cpa.formats.sse import (
+    EventSplitter,
+    SseEvent,
+    event_data,
+    event_name,
+    is_bare_json,
+    named_data,
+    parse_event,
+    split_events,
+)
 
 
 def cut(stream: bytes, places: list[int]) -> list[bytes]:
@@ -102,6 +111,13 @@ EVENTS = [
     (b"\n", SseEvent()),
     (b"data: cut", SseEvent(data=b"cut")),
     (b"event: x\ndata: cut", SseEvent(event="x", data=b"cut")),
+    (b"event: x\ndata: 1\n\n", SseEvent(event="x", data=b"1")),
+    (b"event: \xff\ndata: \xff\n\n", SseEvent(event="\ufffd", data=b"\xff")),
+    (b"event: x\nevent: y\ndata: 1\n\n", SseEvent(event="y", data=b"1")),
+    (b"event: x\nevent\ndata: 1\n\n", SseEvent(event="", data=b"1")),
+    (b"data: 1\nevent: x\n\n", SseEvent(event="x", data=b"1")),
+    (b"data: an event: x\n\n", SseEvent(data=b"an event: x")),
+    (b"event: x\ndata: " + b"y" * 5000 + b"\n\n", SseEvent(event="x", data=b"y" * 5000)),
 ]
 
 
@@ -109,18 +125,23 @@ EVENTS = [
 def test_one_event_is_read(event: bytes, expected: SseEvent) -> None:
     assert parse_event(event) == expected
     assert event_data(event) == expected.data
+    assert event_name(event) == expected.event
+    assert named_data(event) == (expected.event, expected.data)
 
 
 @settings(max_examples=200, deadline=None)
 @given(
     st.binary(max_size=40)
     | st.lists(
-        st.sampled_from([b"data: ", b"data:", b"\n", b"\r", b"event: ", b"id: ", b"x", b"{", b" "]), max_size=12
+        st.sampled_from([b"data: ", b"data:", b"\n", b"\r", b"event: ", b"event", b"id: ", b"x", b"{", b" "]),
+        max_size=12,
     ).map(b"".join)
 )
-def test_the_quick_way_to_the_data_agrees_with_the_whole(event: bytes) -> None:
+def test_the_quick_ways_to_data_and_name_agree_with_the_whole(event: bytes) -> None:
     for single in split_events(event):
-        assert event_data(single) == parse_event(single).data
+        whole = parse_event(single)
+        assert event_data(single) == whole.data
+        assert named_data(single) == (event_name(single), event_data(single)) == (whole.event, whole.data)
 
 
 def test_bare_json_is_told_from_events() -> None:

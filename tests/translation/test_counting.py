@@ -1,8 +1,11 @@
-"""Numbers in the answers of plugins' executors, whose words nobody prescribes."""
+"""Numbers in the answers of plugins' executors, whose words nobody prescribes; and what estimates are made of."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from cpa.translation.counting import find_count
+from cpa.formats.scan import count_chars
+from cpa.translation.counting import count_texts, find_count
 
 
 @pytest.mark.parametrize(
@@ -27,3 +30,9 @@ from cpa.translation.counting import find_count
 def test_a_count_is_found_in_whichever_words(body: bytes, expected: int | None) -> None:
     """Everything else is no count, and is left to whoever translates answers."""
     assert find_count(body) == expected
+
+
+@given(st.lists(st.text(max_size=20), max_size=6))
+def test_texts_are_counted_as_if_they_were_one(texts: list[str]) -> None:
+    """Of most it is enough to know how long they are."""
+    assert count_texts(texts) == count_chars("\n".join(texts).encode("utf-8", "replace"))

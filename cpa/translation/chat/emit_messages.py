@@ -220,9 +220,15 @@ class _Writer:
         """Write a turn of results that are texts; False for any other."""
         if not turn.plain or type(turn.parts[0]) is Text:
             return False
-        for part in turn.parts:  # behind the first result of a plain turn there are only results
-            if type(part) is Result:
+        messages = self.messages
+        for part in turn.parts:  # behind the first result of a plain turn there are only results, each one text
+            if type(part) is not Result:
+                continue
+            only = part.parts[0]
+            if part.is_error or type(only) is not Text:
                 self._result(part)
+            else:
+                messages.append(ToolText("tool", part.call_id, only.written or only.text))
         return True
 
     def _user(self, turn: Turn) -> None:
@@ -317,9 +323,14 @@ class _Writer:
         """Write a turn of one text at most, and calls after it; False for any other."""
         text: Written = None
         calls: list[WrittenCall] = []
+        unchanged = self._names.unchanged
         for part in turn.parts:
             if type(part) is Call and not part.cache:
-                calls.append(self._call(part))
+                if unchanged and part.written and part.shape is _JSON and not part.sigs:  # as nearly all are
+                    function = CalledFunction(part.name, written_string(part))
+                    calls.append(FunctionCall(part.call_id, "function", function))
+                else:
+                    calls.append(self._call(part))
             elif type(part) is Text and text is None and not calls and not part.cache:
                 text = part.written or part.text
             else:

@@ -129,9 +129,11 @@ class Composer:
         """Take one event. Raises: UpstreamProtocolError when too much waits."""
         if self.ended or event.choice:
             return
+        if type(event) is Delta:  # as nearly all are
+            if event.s:  # what comes without text is not for these clients
+                self._content(event)
+            return
         match event:
-            case Delta() if not event.s:
-                pass  # what comes without text is not for these clients
             case Delta() | SigEvent() | Ann() | PartBreak():
                 self._content(event)
             case Start():
@@ -295,7 +297,7 @@ class Composer:
         pieces.clear()
 
     def _apply(self, block: _Block, event: IREvent) -> None:
-        if isinstance(event, Delta):
+        if type(event) is Delta:
             live = self._live.get(block.kind)
             if live is not None:
                 live(block, event.s)

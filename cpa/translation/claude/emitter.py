@@ -39,7 +39,7 @@ class Emitter:
     def feed(self, event: IREvent) -> bytes:
         """See `spoke.StreamEmitter.feed`. Raises: UpstreamProtocolError when too much has to be put in order."""
         composer, out = self._composer, self._frames.out
-        if isinstance(event, Err) and not composer.ended:
+        if type(event) is Err and not composer.ended:
             composer.feed(event)
             return error_frames(Format.CLAUDE, wire_error(event))
         composer.feed(event)

@@ -242,11 +242,8 @@ class _Reader:
             self._ctx.lose(self._path(place), "thinking outside of the assistant's turns", dropped=True)
             return
         redacted = kind == "redacted_thinking"
-        sig = unwrap(
-            (block.data if redacted else block.signature) or "",
-            bare=_CLAUDE,
-            kind=_REDACTED if redacted else _THINKING,
-        )
+        data = block.data if redacted else block.signature
+        sig = unwrap(data, bare=_CLAUDE, kind=_REDACTED if redacted else _THINKING) if data else None
         text = block.thinking
         if sig is None:
             self._parts.append(Reasoning(texts=[text] if text else [], redacted=redacted))

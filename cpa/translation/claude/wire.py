@@ -87,24 +87,27 @@ class Block(msgspec.Struct, gc=False):
 
 
 class InputBlock(msgspec.Struct, gc=False):
-    """A content block of a request. *text* raw: long texts are not decoded, see `literals`."""
+    """A content block of a request. *text* raw: long texts are not decoded, see `literals`.
+
+    Members are in the order in which clients send them: the decoder looks for the next one behind the last.
+    """
 
     type: str | None = None
     text: msgspec.Raw = ABSENT
-    id: str | None = None
-    name: str | None = None
-    input: msgspec.Raw = ABSENT
     tool_use_id: str | None = None
     content: msgspec.Raw = ABSENT
     is_error: bool | None = None
     thinking: str | None = None
     signature: str | None = None
+    id: str | None = None
+    name: str | None = None
+    input: msgspec.Raw = ABSENT
+    cache_control: msgspec.Raw = ABSENT
+    citations: msgspec.Raw = ABSENT
     data: str | None = None
     source: msgspec.Raw = ABSENT
     title: str | None = None
     context: str | None = None
-    citations: msgspec.Raw = ABSENT
-    cache_control: msgspec.Raw = ABSENT
     tool_name: str | None = None
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from cpa.errors import MalformedRequest
 from cpa.formats.names import Format
+from cpa.formats.scan import text_start
 from cpa.translation.annotations import from_openai
 from cpa.translation.context import Context
 from cpa.translation.ir import (
@@ -59,6 +60,7 @@ _OPENAI: Final = Provenance.OPENAI
 _SUMMARY, _RAW = Channel
 _, _REDACTED, _ENCRYPTED, _PART = SigKind
 _ABSENT: Final = wire.ABSENT
+_EMPTY_TEXT: Final = len(b'""')
 _RETURNED: Final = (Result, ServerResult)
 _TEXTS: Final = frozenset({"input_text", "output_text", "text"})
 _SERVER_KINDS: Final = {
@@ -115,7 +117,8 @@ class ItemReader:
     def feed_items(self, items: list[InputItem], spans: Spans) -> None:
         """The input's items, in order."""
         for place, item in enumerate(items):
-            self._feed(item, place, spans)
+            if not self._feed_usual(item):
+                self._feed(item, place, spans)
 
     def feed_stored(self, raws: Iterable[Raw]) -> None:
         """Items of earlier answers, which come before the input."""
@@ -130,25 +133,70 @@ class ItemReader:
 
     # --- dispatch ---
 
+    def _feed_usual(self, item: InputItem) -> bool:
+        """Read an item of those that nearly all are, which say no more than they must; False for any other.
+
+        All is done here, without helpers: histories are long, and a call costs as much as what it does. `_feed` reads
+        the same items likewise.
+        """
+        kind = item.type
+        said = self._said
+        if item.cache_control is not _ABSENT or self._sigs or item.namespace:
+            return False
+        if kind == "function_call":
+            name, args = item.name, item.arguments
+            if not name or len(args) <= _EMPTY_TEXT or not text_start(args):
+                return False
+            call = Call(item.call_id or "", name, UNREAD, True, written=args)
+            if item.id:
+                call.item_id = item.id
+            if item.status:
+                call.status = item.status
+            if said is not None:
+                said.append(call)
+            else:
+                self._add_turn(Turn(_ASSISTANT, [call]))
+            return True
+        if kind == "function_call_output":
+            text = read_text(item.output)
+            if text is None or item.name or item.status:
+                return False
+            result = Result(item.call_id or "", "", [text])
+            if item.id:
+                result.item_id = item.id
+            if said is not None:  # the first behind the model's turn
+                self._said = None
+                self._turns.append(Turn(_USER, [result]))
+            else:
+                self._user(result)
+            return True
+        if kind == "message":
+            content, role = item.content, item.role
+            if type(content) is not list or len(content) != 1 or item.phase:
+                return False
+            part = content[0]
+            if part.type not in _TEXTS or part.prompt_cache_breakpoint is not _ABSENT or part.annotations:
+                return False
+            text = read_text(part.text) if part.cache_control is _ABSENT else None
+            if text is None:
+                return False
+            if role == "user":
+                self._add_turn(Turn(_USER, [text]))
+            elif role != "assistant":
+                return False
+            elif said is not None:
+                said.append(text)
+            else:
+                self._add_turn(Turn(_ASSISTANT, [text]))
+            return True
+        return False
+
     def _feed(self, item: InputItem, place: int, spans: Spans) -> None:
         kind = item.type or ("message" if item.role else "item_reference" if item.id else "")
         if kind == "function_call" or kind == "custom_tool_call":
-            call = self._call(item, kind, place)
-            if self._said is not None and not self._sigs:
-                self._said.append(call)
-            else:
-                self._assistant(call)
+            self._assistant(self._call(item, kind, place))
         elif kind == "function_call_output" or kind == "custom_tool_call_output":
-            text = read_text(item.output)
-            if text is None or item.name or item.namespace or item.status or item.cache_control is not _ABSENT:
-                self._result(item, kind, place, spans)
-            else:  # as nearly always
-                result = Result(item.call_id or "", "", [text])
-                if item.id:
-                    result.item_id = item.id
-                if kind == "custom_tool_call_output":
-                    result.shape = _TEXT
-                self._user(result)
+            self._result(item, kind, place, spans)
         elif kind == "message":
             self._message(item, place, spans)
         elif kind == "reasoning":
@@ -345,11 +393,12 @@ class ItemReader:
     # --- state ---
 
     def _reasoning(self, item: InputItem) -> None:
+        content, data = item.content, item.encrypted_content
         summary = [part.text for part in item.summary or () if part.text]
-        hidden = [text for part in item.content if (text := _plain(part))] if isinstance(item.content, list) else []
+        hidden = [text for part in content if (text := _plain(part))] if content and type(content) is list else []
         sig = None
-        if item.encrypted_content:
-            sig = unwrap(item.encrypted_content, bare=_OPENAI, kind=_ENCRYPTED)
+        if data:
+            sig = unwrap(data, bare=_OPENAI, kind=_ENCRYPTED)
         if sig is not None and sig.kind is _PART and not summary and not hidden:
             # A carrier of ours: the signature belongs to a neighbour (2.10).
             if not sig.preceding:

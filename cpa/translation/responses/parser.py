@@ -45,6 +45,7 @@ MAX_ITEMS: Final = 10_000
 """More items than any answer has; what comes after them is not read."""
 
 _DONE_BYTES: Final = 16
+_TEXT: Final = BlockKind.TEXT  # looking into an enumeration takes longer than to make an event
 _TIERS: Final = {"default": "standard"}
 _STARTS: Final = frozenset({"response.created", "response.in_progress", "response.queued"})
 _ENDS: Final = {
@@ -284,7 +285,7 @@ class Parser:
     def _text_delta(self, event: Event) -> None:
         item = self._find(event)
         if item is not None and event.delta:
-            self._blocks.text_delta(item, event.content_index or 0, BlockKind.TEXT, event.delta, event.logprobs)
+            self._blocks.text_delta(item, event.content_index or 0, _TEXT, event.delta, event.logprobs)
 
     def _refusal_delta(self, event: Event) -> None:
         item = self._find(event)

@@ -69,6 +69,7 @@ TIERS: Final = {
 _NOT_AN_OBJECT: Final = "the request body is not a JSON object"
 _decode_body = msgspec.json.Decoder(Body).decode
 _decode_known = msgspec.json.Decoder(KnownBody).decode
+_decode_words = msgspec.json.Decoder(list[str]).decode
 
 
 def parse_request(body: bytes, ctx: Context) -> IRRequest:
@@ -305,7 +306,7 @@ def _state(found: Body) -> StateSpec:
     include: list[str] = []
     if given(found.include):
         try:
-            include = msgspec.json.decode(found.include, type=list[str])
+            include = _decode_words(found.include)
         except (ValueError, RecursionError):
             _bad("include", "a list of strings")
     return StateSpec(

@@ -58,23 +58,26 @@ class InputPart(Wire):
 
 
 class Item(Wire):
-    """An input or output item, whatever its type."""
+    """An input or output item, whatever its type.
+
+    Members are in the order in which clients send them: the decoder looks for the next one behind the last.
+    """
 
     type: str | None = None
-    id: str | None = None
     role: str | None = None
-    status: str | None = None
-    phase: str | None = None
     content: str | list[Part] | None = None
-    summary: list[Part] | None = None
-    encrypted_content: str | None = None
+    id: str | None = None
     call_id: str | None = None
     name: str | None = None
-    namespace: str | None = None
     arguments: str | None = None
-    input: str | None = None
     output: msgspec.Raw = ABSENT
     """Raw: long texts are not decoded, see `literals`."""
+    summary: list[Part] | None = None
+    encrypted_content: str | None = None
+    status: str | None = None
+    phase: str | None = None
+    namespace: str | None = None
+    input: str | None = None
     tools: msgspec.Raw = ABSENT
     result: str | None = None
     output_format: str | None = None
