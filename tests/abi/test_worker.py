@@ -33,7 +33,10 @@ class Bare:
     def frame(self) -> Frame | None:
         """The next frame, or None at the end."""
         while not self.waiting:
-            data = self.sock.recv(65536)
+            try:
+                data = self.sock.recv(65536)
+            except ConnectionResetError:  # it ended with something of ours unread
+                return None
             if not data:
                 return None
             self.waiting.extend(feed(self.decoder, data))
