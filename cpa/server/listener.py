@@ -182,13 +182,17 @@ class Connection:
         """Take what the client sends ahead of its answer: its end stands behind that. Who sends too much is gone."""
         if self._on_left is None or self._left or not self._direct:
             return
-        with suppress(BlockingIOError):
+        try:
             while len(self._ahead) < AHEAD_BYTES:
                 data = os.read(self._fd, RECV_BYTES)
                 if not data:
                     break
                 self._ahead += data
-            self._peer_left()
+        except BlockingIOError:
+            return
+        except OSError as exc:  # a reset that nobody has heard of yet; the sweep, which asks, is all connections'
+            log.debug("connection.lost", error=repr(exc))
+        self._peer_left()
 
     async def _end(self, *, unread: bool) -> None:
         """Close in order: what was sent is delivered; who still writes is read, so that the answer is seen."""

@@ -1,5 +1,8 @@
 """Connections of slow, broken and hostile HTTP/1.1 clients, and of odd but honest ones."""
 
+import socket
+import struct
+
 import pytest
 import trio
 import trio.testing
@@ -355,3 +358,20 @@ async def test_who_leaves_is_499_in_the_access_line(fast: str, monkeypatch: pyte
             while len(statuses) < 2:
                 await trio.testing.wait_all_tasks_blocked(0.01)
     assert statuses == [499, 499]
+
+
+async def test_a_reset_that_the_sweep_sees_first_is_that_connections_alone() -> None:
+    """The sweep is everybody's: what it finds on one socket must not end the server."""
+    async with serving() as proxy:
+        with trio.fail_after(FAIL_S):
+            async with connect(proxy.url) as wire:
+                await wire.send(post(headers=["x-mock-first-byte: 600000"]))
+                await proxy.mock.wait_requests(1)
+                [connection] = proxy.app.server.connections
+                wire.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                wire.stream.socket.close()
+                connection.look_ahead()  # before anybody else could hear of it
+            await proxy.mock.requests[0].wait_closed_by_client()
+            async with connect(proxy.url) as wire:
+                await wire.send(post())
+                assert (await wire.reply()).status == 200
